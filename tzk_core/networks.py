@@ -1,0 +1,184 @@
+"""Plain networks, not invertible: inside couplings, from observations to codes and back.
+
+Every layer is made by :func:`linear` or :func:`convolution`, which draw their first weights from
+a generator that was passed in and leave the global one alone. The non-linearity is SiLU
+(= swish, Section 3 of the paper); last layers start at zero (Appendix B).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+from torch.nn.utils import skip_init
+
+__all__ = [
+    "CouplingNetwork",
+    "ImageTrunk",
+    "MapHead",
+    "VectorTrunk",
+    "convolution",
+    "linear",
+]
+
+
+def linear(
+    inputs: int, outputs: int, generator: torch.Generator, *, zero: bool = False, bias: bool = True
+) -> nn.Linear:
+    """A linear layer, its weights U(−b, b) with b = 1/√inputs, or zero."""
+    layer = skip_init(nn.Linear, inputs, outputs, bias=bias)
+    return _fill(layer, inputs, generator, zero)
+
+
+def convolution(
+    inputs: int, outputs: int, kernel: int, generator: torch.Generator, *, zero: bool = False
+) -> nn.Conv2d:
+    """A convolution that keeps the size, filled like :func:`linear`; ``kernel`` is odd."""
+    layer = skip_init(nn.Conv2d, inputs, outputs, kernel, padding=kernel // 2)
+    return _fill(layer, inputs * kernel**2, generator, zero)
+
+
+def _fill(layer, fan_in: int, generator: torch.Generator, zero: bool):
+    bound = 0.0 if zero else 1 / math.sqrt(max(fan_in, 1))
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            # The draw happens on the generator's own device and in float32, so that a seed gives
+            # the same weights whatever the default device or dtype is.
+            drawn = torch.rand(parameter.shape, generator=generator, dtype=torch.float32)
+            parameter.copy_((2 * drawn - 1) * bound)
+    return layer
+
+
+class CouplingNetwork(nn.Module):
+    """What a coupling computes its shift and scale with (design, section 3).
+
+    ::
+
+        map    (B, I, H, W) ── 3×3 ── SiLU ── 1×1 ── SiLU ── 3×3, zero ── (B, O, H, W)
+        vector (B, I) ──────── linear ─ SiLU ─ linear ─ SiLU ─ linear, zero ── (B, O)
+
+    A context (B, K) is added to the first layer's output through a linear map of its own.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        width: int,
+        generator: torch.Generator,
+        *,
+        spatial: bool,
+        context: int = 0,
+    ) -> None:
+        super().__init__()
+        if spatial:
+            self.first = convolution(inputs, width, 3, generator)
+            self.middle = convolution(width, width, 1, generator)
+            self.last = convolution(width, outputs, 3, generator, zero=True)
+        else:
+            self.first = linear(inputs, width, generator)
+            self.middle = linear(width, width, generator)
+            self.last = linear(width, outputs, generator, zero=True)
+        self.context = linear(context, width, generator, bias=False) if context else None
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        hidden = self.first(x)
+        if self.context is not None:
+            if context is None:
+                raise ValueError("this network was made for a context, and none was passed")
+            shift = self.context(context)
+            hidden = hidden + shift.reshape(*shift.shape, *[1] * (hidden.ndim - 2))
+        return self.last(silu(self.middle(silu(hidden))))
+
+
+class ImageTrunk(nn.Module):
+    """From an image to a vector: 3×3 convolutions alternating with squeezes (Appendix B).
+
+    ::
+
+        (B, C, H, W) ─ [squeeze, 3×3 to width, SiLU] × levels ─ (B, width, H/2^L, W/2^L)
+            head "flatten": all of it ── linear ── (B, outputs)
+            head "pool":    mean over positions ── linear ── (B, outputs)
+
+    ``paper=True`` is the paper's order, which convolves at full size before the first squeeze.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        outputs: int,
+        width: int,
+        generator: torch.Generator,
+        *,
+        levels: int = 3,
+        head: str = "flatten",
+        paper: bool = False,
+    ) -> None:
+        super().__init__()
+        channels, height, breadth = shape
+        self.stem = convolution(channels, width, 3, generator) if paper else None
+        channels = width if paper else channels
+        self.convolutions = nn.ModuleList()
+        for _ in range(levels):
+            self.convolutions.append(convolution(4 * channels, width, 3, generator))
+            channels = width
+        self.head = head
+        positions = (height >> levels) * (breadth >> levels) if head == "flatten" else 1
+        self.last = linear(width * positions, outputs, generator, zero=True)
+
+    def forward(self, t: Tensor) -> Tensor:
+        hidden = t if self.stem is None else silu(self.stem(t))
+        for layer in self.convolutions:
+            hidden = silu(layer(nn.functional.pixel_unshuffle(hidden, 2)))
+        hidden = hidden.mean((2, 3)) if self.head == "pool" else hidden.flatten(1)
+        return self.last(hidden)
+
+
+class VectorTrunk(nn.Module):
+    """From a vector to a vector: two hidden linear layers with SiLU, (B, I) → (B, O)."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.first = linear(inputs, width, generator)
+        self.middle = linear(width, width, generator)
+        self.last = linear(width, outputs, generator, zero=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(silu(self.middle(silu(self.first(x)))))
+
+
+class MapHead(nn.Module):
+    """From a code to a map (Appendix B, the regressors c → z).
+
+    ::
+
+        (B, C) ── linear ── (B, stem, H, W) ── [3×3, SiLU] × layers ── 3×3, zero ── (B, O, H, W)
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        shape: tuple[int, int, int],
+        width: int,
+        generator: torch.Generator,
+        *,
+        stem: int,
+        layers: int = 3,
+    ) -> None:
+        super().__init__()
+        outputs, height, breadth = shape
+        self.shape = (stem, height, breadth)
+        self.first = linear(inputs, stem * height * breadth, generator)
+        widths = [stem] + [width] * layers
+        self.convolutions = nn.ModuleList(
+            convolution(a, b, 3, generator) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.last = convolution(widths[-1], outputs, 3, generator, zero=True)
+
+    def forward(self, c: Tensor) -> Tensor:
+        hidden = silu(self.first(c)).reshape(-1, *self.shape)
+        for layer in self.convolutions:
+            hidden = silu(layer(hidden))
+        return self.last(hidden)
