@@ -1,0 +1,1 @@
+"""What leaves a run: model archives for TorchServe; installed as ``tzk_export``."""

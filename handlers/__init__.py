@@ -1,0 +1,1 @@
+"""TorchServe handlers over tzk_core.service, installed as ``tzk_handlers``."""

@@ -1,0 +1,44 @@
+"""One real TorchServe for all tests here, on free ports and with folders of its own."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from tiny_model import tiny_model
+
+from tzk_core.launcher import Server, Settings
+from tzk_export.archive import archive
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serving")
+    tiny_model().save_pretrained(folder / "run")
+    archive(folder / "run", folder / "store")
+    return folder / "store"
+
+
+@pytest.fixture(scope="session")
+def server(store):
+    with Server(Settings(model_store=store, port=0, device="cpu", threads=1)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def http(server):
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def pids(server):
+    """A function that asks for the workers' process ids, by model."""
+
+    def ask():
+        found = {}
+        for name in server.models:
+            answer = httpx.get(f"{server.management_url}/models/{name}", trust_env=False)
+            found[name] = [worker["pid"] for worker in answer.json()[0]["workers"]]
+        return found
+
+    return ask

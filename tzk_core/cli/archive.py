@@ -1,0 +1,26 @@
+"""``tzk archive``: a run as model archives for TorchServe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["archive"]
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--model-store",
+    type=click.Path(path_type=Path),
+    default=Path("model_store"),
+    show_default=True,
+    help="Where the archives go.",
+)
+def archive(run: Path, model_store: Path) -> None:
+    """Write RUN's model as the four archives that tzk serve reads."""
+    from tzk_export.archive import archive as write
+
+    for path in write(run, model_store):
+        click.echo(path)

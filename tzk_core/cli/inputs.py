@@ -1,0 +1,105 @@
+"""What the commands without a server share: the run, the files, what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from pydantic import BaseModel, ValidationError
+
+from tzk_core.errors import UsageError, WorkFailed
+
+if TYPE_CHECKING:
+    from tzk_core.service.service import Service
+
+__all__ = ["asked", "device_option", "image_files", "read", "result", "service_of", "write"]
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+
+Model = TypeVar("Model", bound=BaseModel)
+Answer = TypeVar("Answer")
+
+
+def device_option(command: Callable) -> Callable:
+    """Adds ``--device``."""
+    return click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+    )(command)
+
+
+def service_of(run: Path, device: str) -> Service:
+    """The service of a run's model on the device that was asked for."""
+    import torch
+
+    from tzk_core.service.service import Service
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"device {device!r} is none: use auto, cpu, cuda or cuda:N") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device {device} was asked for, but torch finds no GPU here")
+    return Service.load(run, chosen)
+
+
+def asked(model: type[Model], **values: Any) -> Model:
+    """A request; values that are ``None`` are left out.
+
+    Raises:
+        InvalidRequest: a value that it cannot have.
+    """
+    from tzk_core.service.problems import from_validation
+
+    try:
+        return model.model_validate({k: v for k, v in values.items() if v is not None})
+    except ValidationError as error:
+        raise from_validation(error, model) from error
+
+
+def result(answers: list[Answer | Exception]) -> Answer:
+    """The one answer to one request, raised if it is an error."""
+    [answer] = answers
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def image_files(sources: Iterable[Path]) -> list[Path]:
+    """Files as they are named; of folders all that have an image's suffix, in order of name."""
+    files: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            files += sorted(
+                path
+                for path in source.rglob("*")
+                if path.suffix.lower() in SUFFIXES and path.is_file()
+            )
+        elif source.exists():
+            files.append(source)
+        else:
+            raise UsageError(f"there is no {source}")
+    if not files:
+        raise UsageError(f"there are no images in {', '.join(map(str, sources))}")
+    return files
+
+
+def read(path: Path) -> bytes:
+    """A file's bytes."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorkFailed(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a result and says where."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise WorkFailed(f"{path} cannot be written: {error.strerror or error}") from error
+    click.echo(f"wrote {path}", err=True)

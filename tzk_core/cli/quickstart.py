@@ -1,0 +1,108 @@
+"""``tzk quickstart``: train, archive, serve, ask, in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tzk_core.cli.serving_options import serving_options
+
+__all__ = ["quickstart"]
+
+
+@click.command()
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    default=Path("runs/quick"),
+    show_default=True,
+    help="Trained there unless it holds a model.",
+)
+@click.option(
+    "--model-store",
+    type=click.Path(path_type=Path),
+    default=Path("model_store"),
+    show_default=True,
+    help="Where the archives go.",
+)
+@click.option("--once", is_flag=True, help="Stop after the calls; fail unless all were right.")
+@serving_options
+def quickstart(run: Path, model_store: Path, once: bool, **options) -> None:
+    """Train the quick recipe (if there is no run yet), serve it, and call every endpoint."""
+    from tzk_core.errors import WorkFailed
+    from tzk_core.launcher import Server, Settings
+    from tzk_core.launcher.java import find_java
+    from tzk_core.launcher.ports import must_be_free
+    from tzk_core.launcher.signals import signals_end
+    from tzk_export.archive import archive
+
+    settings = Settings(model_store=model_store, **options)
+    # Known before minutes of training, not after.
+    find_java()
+    must_be_free(settings.ports())
+    wrong: list[str] = []
+    finished = False
+    with signals_end():
+        _trained(run, options["device"])
+        _say(f"archiving {run} to {settings.model_store}")
+        archive(run, settings.model_store)
+        _say("starting the server …")
+        with Server(settings) as server:
+            _say(f"ready at {server.url}")
+            wrong = _called(server.url, run)
+            finished = True
+            if not once:
+                _say("serving until Ctrl-C")
+                server.wait()
+    if once and not finished:
+        raise WorkFailed("it was stopped before all endpoints were called")
+    if wrong:
+        raise WorkFailed("not every endpoint answered rightly: " + "; ".join(wrong))
+
+
+def _trained(run: Path, device: str) -> None:
+    """Trains the quick recipe into ``run``, or goes on where it was stopped, unless it is done."""
+    from tzk_core.training.recipe import load_recipe
+    from tzk_core.training.run import RECIPE, is_finished, train
+
+    if is_finished(run):
+        _say(f"{run} is there: it is not trained again")
+        return
+    stopped = (run / RECIPE).is_file()
+    _say(
+        f"training the recipe quick into {run}" + (", from where it was stopped" if stopped else "")
+    )
+    chosen = None if device == "auto" else device
+    train(load_recipe("quick"), out=run, resume=stopped, device=chosen)
+
+
+def _called(url: str, run: Path) -> list[str]:
+    """Calls every endpoint and prints what came back; returns what was wrong."""
+    from tzk_core.hub import load_config
+    from tzk_core.tour import tour
+
+    config, _ = load_config(run)
+    wrong = []
+    for answered in tour(url, _paths(config), config.observation[1:], run / "quickstart"):
+        click.echo(f"\n$ {answered.curl}")
+        click.echo(answered.told or "(no answer)")
+        for one in answered.wrong:
+            click.echo(f"WRONG: {one}")
+            wrong.append(f"{answered.endpoint}: {one}")
+    click.echo("")
+    return wrong
+
+
+def _paths(config) -> list[str]:
+    """The knowledge paths of a configuration, parents first."""
+    found = []
+    for name, kind in config.knowledge.items():
+        found.append(name)
+        if kind.child is not None:
+            found += [f"{name}/{path}" for path in _paths(kind.child)]
+    return found
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

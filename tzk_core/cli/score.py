@@ -1,0 +1,131 @@
+"""``tzk score``: how likely are these images, without a server."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tzk_core.cli.inputs import asked, device_option, image_files, read, service_of
+from tzk_core.errors import TzkError, UsageError, WorkFailed
+
+__all__ = ["score"]
+
+NUMBERS = ("nll_nats", "bits_per_dim", "bits_per_dim_native", "typicality", "percentile")
+COUNTS = ("draws", "seed", "dims", "dims_native")
+COLUMNS = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(COUNTS, "int64")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--given", help="A knowledge path, such as mnist/3.")
+@click.option("--draws", type=int, help="1, 16 or 256.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Image i has seed + i.")
+@click.option("--out", type=click.Path(path_type=Path), help="A .csv or .parquet file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object an image and line.")
+@click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True)
+@device_option
+def score(run, sources, given, draws, seed, out, as_json, batch, device) -> None:
+    """Score images (files, or folders and all below them) with RUN's model.
+
+    A file that is no image is named, and has a row with its error.
+    """
+    if out is not None and out.suffix not in (".csv", ".parquet"):
+        raise UsageError(f"--out {out} ends in neither .csv nor .parquet")
+    files = image_files(sources)
+    service = service_of(run, device)
+    if given is not None:
+        service.model.find(given)
+    rows = list(_scored(service, files, batch, given=given, draws=draws, seed=seed))
+    if out is not None:
+        _write(rows, out)
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row, ensure_ascii=False))
+    elif out is None:
+        for row in rows:
+            click.echo(_line(row))
+    wrong = [row for row in rows if row["error"]]
+    if wrong:
+        click.echo(f"{len(wrong)} of {len(rows)} files could not be scored", err=True)
+    if len(wrong) == len(rows):
+        raise WorkFailed(f"no file could be scored; of {wrong[0]['file']}: {wrong[0]['error']}")
+
+
+def _scored(
+    service, files: list[Path], batch: int, *, given: str | None, draws: int | None, seed: int
+) -> Iterator[dict[str, Any]]:
+    from rich.console import Console
+    from rich.progress import track
+
+    from tzk_core.randomness import SEEDS
+    from tzk_core.service.requests import NllRequest
+
+    console = Console(stderr=True)
+    starts = range(0, len(files), batch)
+    hidden = not console.is_terminal
+    for start in track(starts, "scoring", console=console, disable=hidden):
+        part = files[start : start + batch]
+        requests = []
+        for i, path in enumerate(part, start):
+            own = (seed + i) % SEEDS
+            # Options are the same for all files, so a wrong one stops the command at once.
+            made = asked(NllRequest, image=b"?", given=given, draws=draws, seed=own)
+            try:
+                requests.append(made.model_copy(update={"image": read(path)}))
+            except TzkError as error:
+                requests.append(error)
+        for path, answer in zip(part, service.score(requests), strict=True):
+            yield _row(path, answer)
+
+
+def _row(path: Path, answer: Any) -> dict[str, Any]:
+    from tzk_core.service.answers import NllAnswer
+
+    if isinstance(answer, TzkError):
+        click.echo(f"{path}: {answer.detail}", err=True)
+        empty = {name: None for name in NllAnswer.model_fields if name != "reasons"}
+        return {"file": str(path), **empty, "error": answer.detail}
+    values = answer.model_dump(exclude={"reasons"})
+    return {"file": str(path), **values, "notes": "; ".join(answer.notes), "error": None}
+
+
+def _line(row: dict[str, Any]) -> str:
+    if row["error"]:
+        return f"{row['file']}\terror: {row['error']}"
+    percentile = row["percentile"]
+    rank = "" if percentile is None else f"\tpercentile {percentile:.1f}"
+    notes = f"\t({row['notes']})" if row["notes"] else ""
+    nats, bits, native = (
+        "none" if row[name] is None else f"{row[name]:.3f}"
+        for name in ("nll_nats", "bits_per_dim", "bits_per_dim_native")
+    )
+    return (
+        f"{row['file']}\t{nats} nats\t{bits} bits/dim on D = {row['dims']}"
+        f"\t{native} on its own {row['dims_native']}{rank}{notes}"
+    )
+
+
+def _write(rows: list[dict[str, Any]], out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix == ".parquet":
+            import pyarrow
+            from pyarrow import parquet
+
+            # Named, as a column in which nothing is known would have no type.
+            schema = pyarrow.schema([(name, COLUMNS.get(name, "string")) for name in rows[0]])
+            parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), out)
+        else:
+            with out.open("w", newline="") as file:
+                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+    except OSError as error:
+        raise WorkFailed(f"{out} cannot be written: {error.strerror or error}") from error
+    click.echo(f"wrote {out}", err=True)

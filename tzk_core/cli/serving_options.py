@@ -1,0 +1,40 @@
+"""The options that every command which starts a server has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+__all__ = ["serving_options"]
+
+
+def serving_options(command: Callable) -> Callable:
+    """Adds the options of ``launcher.Settings`` other than the model store."""
+    path = click.Path(path_type=Path)
+    options = [
+        click.option("--port", type=int, default=8080, show_default=True, help="0: any free one."),
+        click.option("--management-port", type=int, help="[default: port + 1]"),
+        click.option("--metrics-port", type=int, help="[default: port + 2]"),
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            help="auto (a GPU if there is one), cpu, cuda or cuda:N.",
+        ),
+        click.option(
+            "--config",
+            type=path,
+            help="TorchServe's configuration  [default: ./config.properties, else tzk's own]",
+        ),
+        click.option("--logs", type=path, help="Keep the logs in this folder."),
+        click.option(
+            "--threads",
+            type=click.IntRange(min=1),
+            help="Of each worker  [default: processors / workers]",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,44 @@
+"""``tzk train``: a recipe, or a folder of images, to a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["train"]
+
+
+@click.command()
+@click.argument("recipe", metavar="RECIPE|FOLDER")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="run folder  [default: runs/NAME]"
+)
+@click.option("--resume", is_flag=True, help="go on from the last checkpoint of the run in --out")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="change a key of the recipe, dotted: stages.0.steps=10",
+)
+@click.option("--device", default=None, help="cpu, cuda, cuda:1  [default: cuda where there is one]")
+def train(
+    recipe: str, out: Path | None, resume: bool, overrides: tuple[str, ...], device: str | None
+) -> None:
+    """Train a model by RECIPE (a YAML file or the name of one that comes with tzk).
+
+    With a FOLDER of images there is no YAML to write: the folder becomes one knowledge, its class
+    folders become the classes below it.
+    """
+    from ..training.folder import recipe_for_folder
+    from ..training.recipe import load_recipe
+    from ..training.run import train as run
+
+    if Path(recipe).is_dir():
+        settings = recipe_for_folder(Path(recipe), overrides)
+    else:
+        settings = load_recipe(recipe, overrides)
+    out = out or Path("runs") / settings.name
+    run(settings, out=out, resume=resume, device=device)
+    click.echo(str(out))

@@ -1,0 +1,1 @@
+"""Small subsets of MNIST and Fashion-MNIST (SOURCE.md says whence and under which licence)."""

@@ -1,0 +1,97 @@
+"""Figures on held-out images: what a model is worth, and what its scores are compared with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..data.quantisation import nll_nats
+from ..model import TzK
+from ..randomness import derived
+from ..training.dataset import Dataset
+
+__all__ = ["Figure", "measure"]
+
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean with its standard error, of so many images."""
+
+    name: str
+    mean: float
+    standard_error: float
+    count: int
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.standard_error:.3f} {self.unit} ({self.count} images)"
+
+
+@torch.no_grad()
+def measure(
+    model: TzK, data: Dataset, *, count: int, draws: int, seed: int
+) -> tuple[list[Figure], Tensor]:
+    """Bits/dim of the prior on all held-out images, and of each root kind on its own.
+
+    Args:
+        count: at most so many images, from the front of a seeded order.
+        draws: codes of the importance estimate.
+
+    Returns:
+        The figures, and log p(t) of every image, nats, sorted.
+    """
+    index = torch.randperm(len(data), generator=derived(seed, "held out"))[:count]
+    parts = list(index.split(BATCH))
+    observed = [data.observations(p, derived(seed, "held out", i)) for i, p in enumerate(parts)]
+    log_p = torch.cat([model.prior.log_prob(t.to(model.device)).cpu() for t in observed])
+    native = data.native_dims[index]
+    figures = _bits(log_p, native, model, "p(t)")
+    t = torch.cat(observed)
+    for name, kind in model.kinds().items():
+        e = data.known.existence.get(name)
+        if e is None or not (e[index] == 1).any():
+            continue
+        own = e[index] == 1
+        given = model.given(name)
+        for estimator in ("importance", "reconstruction"):
+            values = torch.cat(
+                [
+                    given.log_prob(
+                        chunk.to(model.device),
+                        estimator=estimator,
+                        draws=draws,
+                        generator=derived(seed, "held out", name, estimator, i),
+                    ).cpu()
+                    for i, chunk in enumerate(t[own].split(BATCH))
+                ]
+            )
+            what = f"importance, {draws} draws" if estimator == "importance" else estimator
+            figures += _bits(values, native[own], model, f"p(t|{name}), {what}")
+        figures += _bits(log_p[own], native[own], model, f"p(t) on {name}")
+        logits = torch.cat([kind.t_discriminator(c.to(model.device)).cpu() for c in t.split(BATCH)])
+        known = e[index] >= 0
+        right = ((logits > 0) == (e[index] == 1))[known].float()
+        figures.append(_figure(f"p_enc(e={name}|t) right", right, "share"))
+    return figures, log_p.sort().values
+
+
+def _bits(log_p: Tensor, native: Tensor, model: TzK, name: str) -> list[Figure]:
+    dims = math.prod(model.observation_shape)
+    nats = nll_nats(log_p, dims)
+    figures = [_figure(name, nats / (dims * math.log(2)), f"bits/dim on D = {dims}")]
+    if (native != dims).any():
+        bits = nats / (native * math.log(2))
+        sizes = sorted(set(native.tolist()))
+        on = f"native D = {sizes[0]}" if len(sizes) == 1 else "each image's native D"
+        figures.append(_figure(name, bits, f"bits/dim on {on}"))
+    return figures
+
+
+def _figure(name: str, values: Tensor, unit: str) -> Figure:
+    error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    return Figure(name, float(values.mean()), error, len(values), unit)

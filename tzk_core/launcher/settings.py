@@ -1,0 +1,140 @@
+"""What the server is started with, and the configuration file made from it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from tzk_core.errors import UsageError
+from tzk_core.launcher.ports import HOST, free_port
+from tzk_core.service.service import ENDPOINTS
+
+__all__ = ["CONFIG_FILE", "Settings", "read_properties"]
+
+CONFIG_FILE = "config.properties"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``tzk serve`` can be told.
+
+    Args:
+        model_store: the folder with the archives.
+        port: of inference; 0 takes any free port, here and for the other two.
+        management_port, metrics_port: the next two after ``port`` when left out.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        config: a TorchServe configuration; by default ./config.properties, else the one that
+            came with tzk.
+        logs: a folder for the logs; a temporary one, removed at the end, when left out.
+        threads: of each worker; the processors shared out among the workers when left out.
+        start_timeout: seconds in which every worker must be ready.
+    """
+
+    model_store: Path = Path("model_store")
+    port: int = 8080
+    management_port: int | None = None
+    metrics_port: int | None = None
+    device: str = "auto"
+    config: Path | None = None
+    logs: Path | None = None
+    threads: int | None = None
+    start_timeout: float = 60.0
+
+    def ports(self) -> dict[str, int]:
+        """The three ports by the option that sets each."""
+        if self.port == 0:
+            first, second, third = free_port(), free_port(), free_port()
+        else:
+            first, second, third = self.port, self.port + 1, self.port + 2
+        return {
+            "--port": first,
+            "--management-port": self.management_port or second,
+            "--metrics-port": self.metrics_port or third,
+        }
+
+    def archives(self) -> list[str]:
+        """The names of the endpoints whose archives are in the store.
+
+        Raises:
+            UsageError: there is no store, or none of the archives in it.
+        """
+        store = self.model_store
+        if not store.is_dir():
+            raise UsageError(f"there is no model store {store}: run tzk archive first")
+        names = [name for name in ENDPOINTS if (store / f"{name}.mar").is_file()]
+        if not names:
+            raise UsageError(
+                f"the model store {store} has none of the archives {', '.join(ENDPOINTS)}: "
+                "run tzk archive first"
+            )
+        return names
+
+    def config_file(self) -> Path:
+        """The configuration file that is used."""
+        if self.config is not None:
+            if not self.config.is_file():
+                raise UsageError(f"there is no configuration file {self.config}")
+            return self.config
+        packaged = Path(str(resources.files("tzk_core").joinpath(CONFIG_FILE)))
+        clone = Path(__file__).resolve().parents[2] / CONFIG_FILE
+        for candidate in (Path(CONFIG_FILE), packaged, clone):
+            if candidate.is_file():
+                return candidate
+        raise UsageError(f"{CONFIG_FILE} did not come with this tzk: name one with --config")
+
+    def properties(self, ports: dict[str, int], names: list[str]) -> str:
+        """The configuration: the file's text, then what the options say, which wins."""
+        inference, management, metrics = ports.values()
+        said = {
+            "inference_address": f"http://{HOST}:{inference}",
+            "management_address": f"http://{HOST}:{management}",
+            "metrics_address": f"http://{HOST}:{metrics}",
+            "model_store": str(self.model_store.resolve()),
+            "load_models": ",".join(f"{name}.mar" for name in names),
+        } | self._gpus()
+        lines = [f"{key}={value}" for key, value in said.items()]
+        return self.config_file().read_text() + "\n" + "\n".join(lines) + "\n"
+
+    def environment(self, workers: int) -> dict[str, str]:
+        """Environment variables of the server and its workers, beside the present ones."""
+        threads = self.threads or max(1, _processors() // workers)
+        chosen = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        if self.threads is None and "OMP_NUM_THREADS" in os.environ:
+            chosen = {}
+        if self.device == "cpu":
+            chosen["CUDA_VISIBLE_DEVICES"] = ""
+        elif self.device.startswith("cuda:"):
+            chosen["CUDA_VISIBLE_DEVICES"] = self.device.removeprefix("cuda:")
+        return chosen
+
+    def _gpus(self) -> dict[str, str]:
+        device = self.device
+        if device == "auto":
+            return {}
+        if device == "cpu":
+            return {"number_of_gpu": "0"}
+        if device != "cuda" and not device.removeprefix("cuda:").isdecimal():
+            raise UsageError(f"device {device!r} is none: use auto, cpu, cuda or cuda:N")
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UsageError(f"device {device} was asked for, but torch finds no GPU here")
+        return {} if device == "cuda" else {"number_of_gpu": "1"}
+
+
+def read_properties(text: str) -> dict[str, str]:
+    """The single-line properties of a Java properties file; enough for ``vmargs``."""
+    pairs = {}
+    for line in text.splitlines():
+        key, equals, value = line.strip().partition("=")
+        if equals and not key.startswith(("#", "!")):
+            pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

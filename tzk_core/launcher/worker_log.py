@@ -1,0 +1,73 @@
+"""What the workers themselves say, read from TorchServe's model log."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+__all__ = ["failures", "said_last"]
+
+# 2026-11-25T04:30:58,403 [INFO ] W-9000-tzk_nll_1.0-stdout MODEL_LOG - Traceback (most …
+LINE = re.compile(
+    r"^\S+ \[\w+ *\] W-\d+-(?P<model>\w+)_[\d.]+-std(?:out|err) MODEL_LOG - (?P<text>.*)$"
+)
+DIED = "Backend worker process died"
+TRACEBACK = "Traceback (most recent call last):"
+# What TorchServe raises in place of a RuntimeError that it has just logged itself.
+STAND_IN = re.compile(r"RuntimeError: \d{3} - ")
+
+
+def failures(log: Path) -> dict[str, str]:
+    """The Python error of each model whose worker died of one, by the model's name.
+
+    The error is the last line or lines of the worker's traceback, such as
+    ``ModelUnavailable: …``.
+    """
+    errors = {}
+    for model, lines in _by_model(log).items():
+        if any(line.startswith(DIED) for line in lines):
+            error = _error(lines)
+            if error:
+                errors[model] = error
+    return errors
+
+
+def said_last(log: Path, model: str, lines: int = 12) -> str:
+    """The last lines of a model's worker."""
+    return "\n".join(_by_model(log).get(model, [])[-lines:])
+
+
+def _by_model(log: Path) -> dict[str, list[str]]:
+    if not log.is_file():
+        return {}
+    said: dict[str, list[str]] = {}
+    for line in log.read_text(errors="replace").splitlines():
+        match = LINE.match(line)
+        if match:
+            said.setdefault(match["model"], []).append(match["text"])
+    return said
+
+
+def _error(lines: list[str]) -> str | None:
+    """The first death's error, without its module's name."""
+    died = next(i for i, line in enumerate(lines) if line.startswith(DIED))
+    starts = [i for i, line in enumerate(lines) if line == TRACEBACK]
+    # The traceback of this death follows the line that tells of it, up to the next process's.
+    after = [i for i in starts if i > died and not _restarted(lines[died:i])]
+    before = [i for i in starts if i < died]
+    found = _exception(lines, after[-1]) if after else None
+    if found and STAND_IN.match(found) and before:
+        found = _exception(lines, before[-1]) or found
+    return re.sub(r"^(?:\w+\.)+(?=\w+(?::|$))", "", found) if found else None
+
+
+def _restarted(lines: list[str]) -> bool:
+    return any(line.startswith("Torch worker started") for line in lines)
+
+
+def _exception(lines: list[str], start: int) -> str | None:
+    """What stands below the indented lines of the traceback that begins at ``start``."""
+    end = start + 1
+    while end < len(lines) and lines[end].startswith(" "):
+        end += 1
+    return lines[end].strip() if end < len(lines) else None

@@ -1,0 +1,156 @@
+"""New images, each from its own seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from tzk_core.conditional import Draw, Prior
+from tzk_core.data.decoding import encode_png
+from tzk_core.data.quantisation import nll_nats, to_pixels
+from tzk_core.errors import InvalidRequest, TzkError
+from tzk_core.randomness import Rows
+from tzk_core.service.answers import Reasons, SampleAnswer, Sampled, finite
+from tzk_core.service.isolation import attempted, in_groups
+from tzk_core.service.paths import must_know
+from tzk_core.service.pictures import base64_png, grid_png, npy
+from tzk_core.service.requests import SampleRequest
+from tzk_core.service.seeds import noisy, parts, seed_of, seeds_from
+
+if TYPE_CHECKING:
+    from tzk_core.model import TzK
+
+__all__ = ["Samples", "sample"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The images that one request gave.
+
+    Args:
+        pixels: uint8, (n, C, H, W).
+        seeds: one an image.
+        nlls: −log p of each picture in nats, for the formats that tell it, else empty.
+    """
+
+    pixels: np.ndarray
+    seeds: list[int]
+    path: str | None
+    temperature: float
+    acceptance_rate: float | None
+    exact: bool
+    nlls: list[float] = field(default_factory=list)
+
+    def png(self, *, as_grid: bool = False) -> bytes:
+        """One picture: the image itself if there is one, else (or ``as_grid``) a grid."""
+        alone = len(self.pixels) == 1 and not as_grid
+        return encode_png(self.pixels[0]) if alone else grid_png(self.pixels)
+
+    def npy(self) -> bytes:
+        return npy(self.pixels)
+
+    def answer(self) -> SampleAnswer:
+        reasons: Reasons = {}
+        if self.acceptance_rate is None:
+            reasons["acceptance_rate"] = "no code was drawn, or none was refused"
+        images = [
+            Sampled(seed=seed, png=base64_png(one), nll_nats=finite(nll, "nll_nats", reasons))
+            for seed, one, nll in zip(self.seeds, self.pixels, self.nlls, strict=True)
+        ]
+        return SampleAnswer(
+            seed=self.seeds[0],
+            path=self.path,
+            temperature=self.temperature,
+            acceptance_rate=self.acceptance_rate,
+            exact=self.exact,
+            images=images,
+            reasons=reasons,
+        )
+
+
+@dataclass(frozen=True)
+class _Work:
+    asked: SampleRequest
+    seeds: list[int]
+
+
+def sample(model: TzK, requests: Sequence[SampleRequest | TzkError]) -> list[Samples | TzkError]:
+    """The images of each request, or its error, in order."""
+
+    def prepare(asked: SampleRequest) -> _Work:
+        if asked.given is not None:
+            must_know(model, asked.given, "/given")
+        return _Work(asked, seeds_from(seed_of(asked.seed), asked.n))
+
+    def key(work: _Work):
+        asked = work.asked
+        same = (asked.given, asked.temperature, asked.code_temperature, asked.paper_sampler)
+        # The acceptance rate is of one draw: where it is told, others must not be in it.
+        return (*same, id(work) if asked.format == "json" else None)
+
+    return in_groups(
+        attempted(prepare, requests), key=key, call=lambda group: _sample(model, group)
+    )
+
+
+def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
+    """The images of requests that differ in number, seed and format alone."""
+    asked = group[0].asked
+    seeds = [seed for work in group for seed in work.seeds]
+    drawn = [_draw(model, asked, seeds[part]) for part in parts(len(seeds))]
+    t = torch.cat([draw.images for draw in drawn])
+    usable = torch.isfinite(t).flatten(1).all(1).cpu()
+    pixels = to_pixels(torch.nan_to_num(t)).cpu()
+    rates = [draw.acceptance_rate for draw in drawn]
+    results, start = [], 0
+    for work in group:
+        part = slice(start, start + work.asked.n)
+        start = part.stop
+        if not usable[part].all():
+            results.append(_overflow(work.asked))
+            continue
+        told = work.asked.format == "json"
+        results.append(
+            Samples(
+                pixels=pixels[part].numpy(),
+                seeds=work.seeds,
+                path=work.asked.given,
+                temperature=work.asked.temperature,
+                acceptance_rate=None if None in rates else sum(rates) / len(rates),
+                exact=all(draw.exact for draw in drawn),
+                nlls=_nlls(model, pixels[part], work.seeds) if told else [],
+            )
+        )
+    return results
+
+
+def _draw(model: TzK, asked: SampleRequest, seeds: list[int]) -> Draw:
+    rows = Rows(seeds)
+    if asked.given is None:
+        return Prior(model, asked.temperature).draw(len(seeds), rows=rows)
+    distribution = model.given(
+        asked.given,
+        temperature=asked.temperature,
+        code_temperature=asked.code_temperature,
+        paper_sampler=asked.paper_sampler,
+    )
+    return distribution.draw(len(seeds), rows=rows)
+
+
+def _nlls(model: TzK, pixels: torch.Tensor, seeds: list[int]) -> list[float]:
+    """Of the pictures as sent, so that tzk_nll says the same of each with its seed."""
+    t = noisy(model, pixels, Rows(seeds))
+    log_prob = torch.cat([model.prior.log_prob(t[part]) for part in parts(len(t))])
+    return nll_nats(log_prob.double().cpu(), pixels[0].numel()).tolist()
+
+
+def _overflow(asked: SampleRequest) -> InvalidRequest:
+    return InvalidRequest(
+        f"at temperature {asked.temperature:g} an image came out that is not finite; "
+        "temperatures from 0 to 1 are usual",
+        pointer="/temperature",
+    )

@@ -1,0 +1,204 @@
+"""A recipe, from data to a run folder that can be served (design, section 11)."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from pathlib import Path
+
+import torch
+import yaml
+
+from .._version import __version__
+from ..config import KnowledgeConfig, TzKConfig
+from ..errors import UsageError, WorkFailed
+from ..evaluation.held_out import Figure, measure
+from ..evaluation.pictures import sample_grids
+from ..files import write_aside
+from ..hub import CONFIG, WEIGHTS
+from ..likelihood import fit_encoder_rate, fit_existence
+from ..model import TzK
+from ..randomness import derived
+from .card import card
+from .checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
+from .dataset import Dataset, load_data
+from .interrupt import Interrupt
+from .labels import Known
+from .loop import Stage
+from .progress import Reporter
+from .recipe import Recipe, parse_recipe
+
+__all__ = ["add_known_kinds", "is_finished", "train"]
+
+RECIPE = "recipe.yaml"
+
+
+def train(
+    recipe: Recipe,
+    *,
+    out: Path,
+    resume: bool = False,
+    device: str | torch.device | None = None,
+    quiet: bool = False,
+) -> TzK:
+    """Trains by a recipe and writes the run folder.
+
+    Args:
+        recipe: what to do.
+        out: the run folder; it must be new or empty unless ``resume``.
+        resume: go on from the last checkpoint of an interrupted run of the same recipe.
+        device: CUDA where there is one, by default.
+        quiet: show no progress.
+
+    Raises:
+        UsageError: ``out`` holds a run already, or one of another recipe.
+        WorkFailed: data or disk failed, the loss diverged, or the run was interrupted.
+    """
+    out = Path(out)
+    started = _start_folder(recipe, out, resume)
+    reporter = Reporter(quiet)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    began = time.monotonic()
+    with reporter.live(), Interrupt() as interrupt:
+        data, held_out = _read(recipe, reporter)
+        if started is None:
+            model = TzK(
+                TzKConfig(
+                    observation=tuple(data.pixels.shape[1:]),
+                    flow=recipe.model.flow,
+                    preparation=recipe.data.preparation,
+                ),
+                generator=derived(recipe.seed, "weights"),
+            )
+        else:
+            model = started.model
+        model.to(where)
+        for index, config in enumerate(recipe.stages):
+            if started is not None and index < started.stage:
+                continue
+            here = started if started is not None and index == started.stage else None
+            if config.train != "flow":
+                add_known_kinds(model, data.known, recipe, index)
+            Stage(
+                model,
+                data,
+                config,
+                index,
+                seed=recipe.seed,
+                folder=out,
+                reporter=reporter,
+                interrupt=interrupt,
+            ).run(here)
+        figures = _finish(model, recipe, held_out, reporter)
+    _write(model, recipe, data, held_out, figures, out, time.monotonic() - began, str(where))
+    reporter.say(f"{out} is ready: {', '.join(str(f) for f in figures[:1])}")
+    return model
+
+
+def is_finished(out: Path) -> bool:
+    """Whether a run folder holds a model that can be served."""
+    return (out / CONFIG).is_file() and (out / WEIGHTS).is_file()
+
+
+def add_known_kinds(model: TzK, known: Known, recipe: Recipe, stage: int) -> None:
+    """Adds every kind that the data tell of and the model does not have (paper, Section 4)."""
+    for path, label in known.labels.items():
+        if path in model.paths():
+            continue
+        below = "/" in path
+        sizes = recipe.model.child_knowledge if below else recipe.model.knowledge
+        config = KnowledgeConfig.model_validate(sizes.model_dump() | {"label": label})
+        model.add_knowledge(
+            path,
+            config,
+            child_flow=recipe.model.child_flow,
+            generator=derived(recipe.seed, "knowledge", path),
+        )
+
+
+def _start_folder(recipe: Recipe, out: Path, resume: bool) -> Checkpoint | None:
+    """Makes the folder, or finds the checkpoint to go on from."""
+    record = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    stored = out / RECIPE
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; --out names a folder")
+    if not resume:
+        if is_finished(out):
+            raise UsageError(f"{out} holds a finished run; name another folder, or remove it")
+        if stored.exists():
+            raise UsageError(
+                f"{out} holds an interrupted run; go on with --resume, or name another folder"
+            )
+        write_aside(stored, record)
+        return None
+    if not stored.exists():
+        raise UsageError(f"{out} holds no run to resume")
+    if is_finished(out):
+        raise UsageError(f"the run in {out} is finished; there is nothing to resume")
+    if parse_recipe(yaml.safe_load(stored.read_text())) != recipe:
+        raise UsageError(f"the run in {out} was started with another recipe: see {stored}")
+    latest = latest_checkpoint(out / "checkpoints")
+    return load_checkpoint(latest) if latest else None
+
+
+def _read(recipe: Recipe, reporter: Reporter) -> tuple[Dataset, Dataset]:
+    seen = {}
+
+    def progress(done: int, total: int) -> None:
+        if done >= total or "task" not in seen:
+            seen["task"] = reporter.task("reading images", total)
+        seen["task"].advance(0)
+
+    data, held_out = load_data(recipe.data, recipe.seed, progress)
+    for name in data.skipped + held_out.skipped:
+        reporter.say(f"skipped {name}: it cannot be read")
+    if len(data) < 2 or not len(held_out):
+        raise UsageError(
+            f"{len(data)} training and {len(held_out)} held-out images are too few to train on"
+        )
+    counts = {name: int((data.origin == i).sum()) for i, name in enumerate(data.names)}
+    told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    reporter.say(f"{len(data):,} training images ({told}), {len(held_out):,} held out")
+    return data, held_out
+
+
+def _finish(model: TzK, recipe: Recipe, held_out: Dataset, reporter: Reporter) -> list[Figure]:
+    config, seed = recipe.evaluation, recipe.seed
+    if model.kinds():
+        reporter.say("fitting p(e = 1) of every knowledge")
+        fit_existence(
+            model, draws=config.existence_draws, generator=derived(seed, "existence")
+        )
+        if config.encoder_rate_draws:
+            fit_encoder_rate(
+                model, draws=config.encoder_rate_draws, generator=derived(seed, "encoder rate")
+            )
+    reporter.say("measuring on held-out images")
+    figures, log_p = measure(
+        model, held_out, count=config.held_out, draws=config.draws, seed=seed
+    )
+    if not bool(log_p.isfinite().all()):
+        raise WorkFailed("the trained model gives a log p that is not finite on held-out images")
+    model.statistics["held_out_log_prob"] = [round(float(v), 3) for v in log_p]
+    return figures
+
+
+def _write(model, recipe, data, held_out, figures, out, seconds, device) -> None:
+    grids = sample_grids(model, out / "samples", seed=recipe.seed)
+    facts = {
+        "tzk": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "seconds": round(seconds),
+        "seed": recipe.seed,
+        "images": {"training": len(data), "held_out": len(held_out)},
+        "fingerprints": data.fingerprints,
+        "figures": [vars(figure) for figure in figures],
+    }
+    write_aside(out / "run.json", json.dumps(facts, indent=2) + "\n")
+    write_aside(out / "README.md", card(model, recipe, facts, figures, grids, out))
+    # Last, so that a folder with both files is one where everything is there.
+    model.to("cpu").save_pretrained(out)
