@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ class Draw:
 class _Observations(Distribution):
     """What the distributions over observations share."""
 
-    arg_constraints: dict = {}
+    arg_constraints: ClassVar[dict] = {}
     has_rsample = False
 
     def __init__(self, model: TzK, temperature: float) -> None:
@@ -52,9 +52,7 @@ class _Observations(Distribution):
     def support(self):
         return constraints.independent(constraints.real, len(self.event_shape))
 
-    def sample(
-        self, sample_shape=(), *, generator: torch.Generator | Rows | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape=(), *, generator: torch.Generator | Rows | None = None) -> Tensor:
         """t, (*sample_shape, *observation shape); ``None`` takes fresh entropy of the system."""
         shape = torch.Size(sample_shape)
         drawn = self._draw(rows(generator, shape.numel()))
@@ -147,8 +145,7 @@ class Conditional(_Observations):
         )
         like = self.model.reference
         noise = [
-            self.code_temperature * part
-            for part in self.lineage.draw_noise(source, like=like)[:-1]
+            self.code_temperature * part for part in self.lineage.draw_noise(source, like=like)[:-1]
         ]
         codes = self.lineage.ascend(accepted.codes, noise)
         z = self.lineage.decoder.transform(self._latent_noise(source), codes[0])

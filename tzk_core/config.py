@@ -113,20 +113,20 @@ KnowledgeConfig.model_rebuild()
 
 def paper_knowledge(code_dim: int = 10, **changes: Any) -> KnowledgeConfig:
     """The sizes of the paper's Appendix B, for 32×32 images."""
-    sizes: dict[str, Any] = dict(
-        code_dim=code_dim,
-        code_prior="volume_preserving",
-        code_steps=4,
-        code_width=10 * code_dim,
-        encoder_width=80,
-        decoder_stem=80,
-        decoder_width=512,
-        decoder_layers=3,
-        z_steps=4,
-        z_width=512,
-        z_context=False,
-        discriminator_width=10 * code_dim,
-        discriminator_head="flatten",
-        trunk="paper",
-    )
+    sizes: dict[str, Any] = {
+        "code_dim": code_dim,
+        "code_prior": "volume_preserving",
+        "code_steps": 4,
+        "code_width": 10 * code_dim,
+        "encoder_width": 80,
+        "decoder_stem": 80,
+        "decoder_width": 512,
+        "decoder_layers": 3,
+        "z_steps": 4,
+        "z_width": 512,
+        "z_context": False,
+        "discriminator_width": 10 * code_dim,
+        "discriminator_head": "flatten",
+        "trunk": "paper",
+    }
     return KnowledgeConfig(**(sizes | changes))

@@ -201,7 +201,8 @@ class Knowledge(nn.Module):
 
     ``existence`` is p(e = 1) = E over p_dec(c) of p_dec(e=1∣c), and ``encoder_rate`` E over p(t) of
     p_enc(e=1∣t), NaN until fitted; both are refitted after training
-    (:func:`tzk_core.likelihood.fit_existence`, ``fit_encoder_rate``). ``child`` is a TzK over this code, or None; the model
+    (:func:`tzk_core.likelihood.fit_existence`, ``fit_encoder_rate``).
+    ``child`` is a TzK over this code, or None; the model
     sets it, since a child is the same class as the model itself.
 
     Args:
@@ -265,4 +266,3 @@ def _trunk(shape, outputs, width, head, trunk, generator) -> nn.Module:
     return ImageTrunk(
         shape, outputs, width, generator, levels=levels, head=head, paper=trunk == "paper"
     )
-

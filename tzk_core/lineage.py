@@ -1,4 +1,4 @@
-r"""A path of knowledge such as ``mnist/3``, as one latent-variable model (design, sections 5 and 6).
+r"""A path of knowledge such as ``mnist/3``, as one latent-variable model (design, 5 and 6).
 
 The path a/b has codes c¹ (of a) and c² (of b, whose TzK observes c¹). With F the t-flow and F¹ the
 flow of a's child, everything on the path but the last kind exists, and the last has e:

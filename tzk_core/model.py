@@ -282,7 +282,7 @@ class TzK(nn.Module, PretrainedMixin, library_name="tzk", license="mit"):
         """
         wanted = self.paths() if knowledge is None else knowledge
         source, known = rows(generator, len(t)), {}
-        for path in dict.fromkeys(p for path in wanted for p in _with_ancestors(path)):
+        for path in dict.fromkeys(step for name in wanted for step in _with_ancestors(name)):
             lineage = self.lineage(path)
             log_p = lineage.log_present_given(t, source, draws)
             logit = log_p - torch.log1p(-log_p.exp())

@@ -8,6 +8,7 @@ a generator that was passed in and leave the global one alone. The non-linearity
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -173,7 +174,7 @@ class MapHead(nn.Module):
         self.first = linear(inputs, stem * height * breadth, generator)
         widths = [stem] + [width] * layers
         self.convolutions = nn.ModuleList(
-            convolution(a, b, 3, generator) for a, b in zip(widths, widths[1:], strict=False)
+            convolution(a, b, 3, generator) for a, b in pairwise(widths)
         )
         self.last = convolution(widths[-1], outputs, 3, generator, zero=True)
 

@@ -11,9 +11,7 @@ __all__ = ["train"]
 
 @click.command()
 @click.argument("recipe", metavar="RECIPE|FOLDER")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="run folder  [default: runs/NAME]"
-)
+@click.option("--out", type=click.Path(path_type=Path), help="run folder  [default: runs/NAME]")
 @click.option("--resume", is_flag=True, help="go on from the last checkpoint of the run in --out")
 @click.option(
     "--set",
@@ -22,7 +20,9 @@ __all__ = ["train"]
     metavar="KEY=VALUE",
     help="change a key of the recipe, dotted: stages.0.steps=10",
 )
-@click.option("--device", default=None, help="cpu, cuda, cuda:1  [default: cuda where there is one]")
+@click.option(
+    "--device", default=None, help="cpu, cuda, cuda:1  [default: cuda where there is one]"
+)
 def train(
     recipe: str, out: Path | None, resume: bool, overrides: tuple[str, ...], device: str | None
 ) -> None:

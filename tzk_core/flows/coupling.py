@@ -84,9 +84,7 @@ class Coupling(Invertible):
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if x.ndim < 2 or x.shape[1] != sum(self.sizes):
-            raise ValueError(
-                f"expected {sum(self.sizes)} channels, got the shape {tuple(x.shape)}"
-            )
+            raise ValueError(f"expected {sum(self.sizes)} channels, got the shape {tuple(x.shape)}")
         first, last = x.split(self.sizes, dim=1)
         return (last, first) if self.flip else (first, last)
 

@@ -39,9 +39,7 @@ def card(
         "| what | figure | unit | images |",
         "|---|---|---|---|",
     ]
-    lines += [
-        f"| {f.name} | {f.mean:.3f} ± {_error(f)} | {f.unit} | {f.count} |" for f in figures
-    ]
+    lines += [f"| {f.name} | {f.mean:.3f} ± {_error(f)} | {f.unit} | {f.count} |" for f in figures]
     lines += ["\n## Samples at temperature 0.7\n"]
     lines += [f"![{g.stem}]({g.relative_to(out).as_posix()})" for g in grids]
     lines += [

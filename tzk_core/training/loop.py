@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..errors import WorkFailed
+from ..flows import ActNorm
 from ..model import TzK
 from ..objective import flow_terms, knowledge_terms
 from ..randomness import derived
@@ -69,7 +70,7 @@ class Stage:
             self._initialise()
         if config.train == "knowledge":
             self._keep_latents()
-        optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate)
+        optimizer = self._optimizer()
         averaged = None
         if config.ema:
             averaged = [p.detach().clone() for p in self.parameters]
@@ -84,7 +85,7 @@ class Stage:
         model.train()
         for step in range(first, config.steps):
             for group in optimizer.param_groups:
-                group["lr"] = self._rate(step)
+                group["lr"] = self._rate(step) * group["rate"]
             logs, good = self._step(step, optimizer)
             bad = 0 if good else bad + 1
             if bad >= BAD_STEPS:
@@ -99,7 +100,8 @@ class Stage:
                 rate = size * (step + 1 - last_step) / max(now - last_time, 1e-9)
                 last_time, last_step = now, step + 1
                 values = {key: round(float(value), 6) for key, value in logs.items()}
-                self._log({"stage": self.index, "step": step, "images_per_s": round(rate), **values})
+                head = {"stage": self.index, "step": step, "images_per_s": round(rate)}
+                self._log(head | values)
                 note = f"{values.get('bits_per_dim', math.nan):.3f} bits/dim {rate:.0f} images/s"
             task.advance(1, note)
             done = step + 1
@@ -140,6 +142,23 @@ class Stage:
             self.model.knowledge.requires_grad_(True)
         self.parameters: list[Tensor] = [p for p in self.model.parameters() if p.requires_grad]
 
+    def _optimizer(self) -> torch.optim.Adam:
+        # A coupling's scale is at most 1, so only ActNorm can stretch the constant background of
+        # an image to unit variance, which takes log 256 nats in all: see docs/decisions.md.
+        scales = {
+            id(m.log_scale)
+            for m in self.model.modules()
+            if isinstance(m, ActNorm) and m.log_scale is not None
+        }
+        groups = [
+            {"params": [p for p in self.parameters if id(p) not in scales], "rate": 1.0},
+            {
+                "params": [p for p in self.parameters if id(p) in scales],
+                "rate": self.config.scale_rate,
+            },
+        ]
+        return torch.optim.Adam(groups, lr=self.config.learning_rate)
+
     def _initialise(self) -> None:
         generator = derived(self.seed, "initialise", self.index)
         if self.config.train != "knowledge":
@@ -175,9 +194,7 @@ class Stage:
             if latent is None:
                 with torch.set_grad_enabled(config.train == "all"):
                     latent = model.flow.encode(t)
-            existence = {
-                path: e[index].to(device) for path, e in self.data.known.existence.items()
-            }
+            existence = {path: e[index].to(device) for path, e in self.data.known.existence.items()}
             terms = knowledge_terms(model, t, latent, existence, config.objective, generator)
             total, logs = total + terms.total, logs | terms.logs
             self._conditional_bits(logs)

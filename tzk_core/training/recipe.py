@@ -80,6 +80,9 @@ class StageConfig(_Section):
     steps: int = Field(ge=1, description="optimiser steps")
     batch: int = Field(64, ge=2, description="images a step")
     learning_rate: float = Field(1e-3, gt=0, description="of Adam, at its highest")
+    scale_rate: float = Field(
+        20.0, gt=0, description="ActNorm's log scales learn so many times faster than the rest"
+    )
     warmup: int = Field(50, ge=0, description="steps of linear rise")
     decay: Literal["cosine", "none"] = Field("cosine", description="fall after the rise")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient (loss in bits/dim)")
@@ -176,7 +179,7 @@ def builtin_recipes() -> dict[str, Any]:
 def folder_recipe(
     folder: Path, knowledge: str, classes: bool, overrides: list[str] | tuple[str, ...] = ()
 ) -> Recipe:
-    """The recipe of ``tzk train FOLDER``: ``recipes/folder.yaml`` with that folder as its source."""
+    """The recipe of ``tzk train FOLDER``: ``recipes/folder.yaml`` with that source."""
     values = yaml.safe_load(builtin_recipes()["folder"].read_text())
     values["name"] = knowledge
     values["data"]["sources"] = [

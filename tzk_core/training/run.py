@@ -167,17 +167,13 @@ def _finish(model: TzK, recipe: Recipe, held_out: Dataset, reporter: Reporter) -
     config, seed = recipe.evaluation, recipe.seed
     if model.kinds():
         reporter.say("fitting p(e = 1) of every knowledge")
-        fit_existence(
-            model, draws=config.existence_draws, generator=derived(seed, "existence")
-        )
+        fit_existence(model, draws=config.existence_draws, generator=derived(seed, "existence"))
         if config.encoder_rate_draws:
             fit_encoder_rate(
                 model, draws=config.encoder_rate_draws, generator=derived(seed, "encoder rate")
             )
     reporter.say("measuring on held-out images")
-    figures, log_p = measure(
-        model, held_out, count=config.held_out, draws=config.draws, seed=seed
-    )
+    figures, log_p = measure(model, held_out, count=config.held_out, draws=config.draws, seed=seed)
     if not bool(log_p.isfinite().all()):
         raise WorkFailed("the trained model gives a log p that is not finite on held-out images")
     model.statistics["held_out_log_prob"] = [round(float(v), 3) for v in log_p]
