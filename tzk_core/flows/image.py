@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from .layer import Invertible, check_batch
-from .squeeze import Squeeze
+from .squeeze import Squeeze, depth_to_space, space_to_depth
 from .step import StepFlow
 
 __all__ = ["ImageFlow"]
@@ -80,7 +79,7 @@ class ImageFlow(Invertible):
             total = total + log_det
             t, _ = self.squeeze.decode(t)
             if level:
-                out = pixel_shuffle(parts.pop(), self._factor(level - 1))
+                out = depth_to_space(parts.pop(), self._factor(level - 1))
                 t = torch.cat((out, t), dim=1)
         return t, total
 
@@ -99,7 +98,7 @@ class ImageFlow(Invertible):
             parts.append(t)
             return t
         out, rest = t.chunk(2, dim=1)
-        parts.append(pixel_unshuffle(out, self._factor(level)))
+        parts.append(space_to_depth(out, self._factor(level)))
         return rest
 
     def _factor(self, level: int) -> int:

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ..errors import WorkFailed
 from ..flows import ActNorm
 from ..model import TzK
-from ..objective import flow_terms, knowledge_terms
+from ..objective import check_objective, objective
 from ..randomness import derived
 from .checkpoint import Checkpoint, save_checkpoint
 from .dataset import Dataset, Latents, batch_index
@@ -65,6 +65,7 @@ class Stage:
             WorkFailed: interrupted, or the loss was not finite several times in a row.
         """
         config, model = self.config, self.model
+        check_objective(model, config.objective, config.train == "all")
         self._select_parameters()
         if start is None:
             self._initialise()
@@ -179,27 +180,30 @@ class Stage:
         config, model, device = self.config, self.model, self.model.device
         generator = derived(self.seed, "step", self.index, step)
         index = batch_index(len(self.data), config.batch, step, self.seed, self.index)
-        total: Tensor | float = 0.0
-        logs: dict[str, Tensor] = {}
         latent = None
         if self.latents is not None:
             t, z, log_det = self.latents.pick(index, generator)
             t, latent = t.to(device), (z.to(device), log_det.to(device))
         else:
             t = self.data.observations(index, generator).to(device)
-        if config.train != "knowledge":
-            terms = flow_terms(model, t)
-            total, logs = total + terms.total, logs | terms.logs
-        if config.train != "flow":
-            if latent is None:
-                with torch.set_grad_enabled(config.train == "all"):
+            if config.train == "knowledge":
+                with torch.no_grad():
                     latent = model.flow.encode(t)
-            existence = {path: e[index].to(device) for path, e in self.data.known.existence.items()}
-            terms = knowledge_terms(model, t, latent, existence, config.objective, generator)
-            total, logs = total + terms.total, logs | terms.logs
-            self._conditional_bits(logs)
+        terms = objective(
+            model,
+            t,
+            {path: e[index].to(device) for path, e in self.data.known.existence.items()},
+            config.objective,
+            generator,
+            step=step,
+            latent=latent,
+            flow=config.train != "knowledge",
+            knowledge=config.train != "flow",
+        )
+        logs = terms.logs
+        self._conditional_bits(logs)
         dims = math.prod(model.observation_shape)
-        loss = -total / (dims * math.log(2))
+        loss = -terms.total / (dims * math.log(2))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.clip)

@@ -1,0 +1,32 @@
+"""A weight that is a number, or one that moves linearly between two over some steps."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Ramp", "Weight", "at"]
+
+
+class Ramp(BaseModel):
+    """From ``start`` to ``end`` over the first ``steps`` steps of a stage, then ``end``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: float = Field(ge=0)
+    end: float = Field(ge=0)
+    steps: int = Field(ge=1)
+
+
+Weight = float | Ramp
+
+
+def at(weight: Weight, step: int) -> float:
+    """The weight at a step of its stage.
+
+    >>> at(Ramp(start=0.0, end=1.0, steps=4), 1), at(0.2, 100)
+    (0.25, 0.2)
+    """
+    if isinstance(weight, Ramp):
+        share = min(1.0, step / weight.steps)
+        return weight.start + share * (weight.end - weight.start)
+    return weight
