@@ -168,14 +168,19 @@ def estimate(
 
 @torch.no_grad()
 def fit_existence(
-    model: TzK, *, draws: int = 1_000_000, generator: torch.Generator | None = None
+    model: TzK,
+    *,
+    draws: int = 1_000_000,
+    generator: torch.Generator | None = None,
+    only: list[str] | None = None,
 ) -> None:
-    """Stores p(e = 1) = E over p_dec(c) of p_dec(e=1∣c) for every knowledge, from ``draws`` codes.
+    """Stores p(e = 1) = E over p_dec(c) of p_dec(e=1∣c), from ``draws`` codes.
 
     It normalises the importance estimate; fit it again whenever code priors or discriminators
-    have changed.
+    have changed. Every knowledge, or ``only`` some paths.
     """
-    for kind in model.every_knowledge():
+    for path in model.paths() if only is None else only:
+        kind = model.find(path)
         size, like = kind.config.code_dim, kind.existence
         total, left = 0.0, draws
         while left:

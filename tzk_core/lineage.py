@@ -120,7 +120,7 @@ class Lineage:
         for _ in range(ROUNDS):
             active = rows[waiting]
             c = candidates(active, TRIES_A_ROUND)
-            log_p = self.log_exists(c.reshape(-1, size)).reshape(len(waiting), -1)
+            log_p = self.log_exists(c.reshape(-1, size)).reshape(c.shape[:2])
             u = active.uniform(TRIES_A_ROUND, dtype=where.dtype, device=where.device)
             accepted = u.log() < log_p
             found = accepted.any(1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .conditional import Conditional, Prior
 from .config import FlowConfig, KnowledgeConfig, TzKConfig
-from .data.names import check_name, split_path
+from .data.names import check_name, split_path, with_ancestors
 from .data.preparation import Preparation
 from .errors import InvalidRequest, UnknownKnowledge
 from .flows import ImageFlow, VectorFlow
@@ -282,7 +282,7 @@ class TzK(nn.Module, PretrainedMixin, library_name="tzk", license="mit"):
         """
         wanted = self.paths() if knowledge is None else knowledge
         source, known = rows(generator, len(t)), {}
-        for path in dict.fromkeys(step for name in wanted for step in _with_ancestors(name)):
+        for path in dict.fromkeys(step for name in wanted for step in with_ancestors(name)):
             lineage = self.lineage(path)
             log_p = lineage.log_present_given(t, source, draws)
             logit = log_p - torch.log1p(-log_p.exp())
@@ -361,8 +361,3 @@ class TzK(nn.Module, PretrainedMixin, library_name="tzk", license="mit"):
 
 def _source(given: torch.Generator | None) -> torch.Generator:
     return generator() if given is None else given
-
-
-def _with_ancestors(path: str) -> list[str]:
-    names = split_path(path)
-    return ["/".join(names[: i + 1]) for i in range(len(names))]

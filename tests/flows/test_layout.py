@@ -53,7 +53,7 @@ def test_z_is_finest_first_on_the_last_map(channels, levels):
 
     z, log_det = flow.encode(torch.from_numpy(pixels)[None])
     assert torch.equal(z[0], torch.from_numpy(expected))
-    assert float(log_det) == pytest.approx(0.0, abs=1e-20)
+    assert log_det.item() == pytest.approx(0.0, abs=1e-20)
     assert flow.latent_shape == (channels * 4**levels, 8 // 2**levels, 16 // 2**levels)
     assert flow.level_channels == tuple(len(part) for part in parts)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from tzk_core.errors import InvalidRequest
 
-__all__ = ["check_name", "slug", "slugs", "split_path"]
+__all__ = ["check_name", "slug", "slugs", "split_path", "with_ancestors"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -80,3 +80,13 @@ def split_path(path: str, *, pointer: str | None = None) -> tuple[str, ...]:
             "a path names one kind of knowledge, such as 'mnist' or 'mnist/3'", pointer=pointer
         )
     return tuple(check_name(name, pointer=pointer) for name in path.split("/"))
+
+
+def with_ancestors(path: str) -> list[str]:
+    """A path and those above it, the root first.
+
+    >>> with_ancestors("mnist/3")
+    ['mnist', 'mnist/3']
+    """
+    names = split_path(path)
+    return ["/".join(names[: depth + 1]) for depth in range(len(names))]

@@ -34,13 +34,20 @@ class Figure:
 
 @torch.no_grad()
 def measure(
-    model: TzK, data: Dataset, *, count: int, draws: int, seed: int
+    model: TzK,
+    data: Dataset,
+    *,
+    count: int,
+    draws: int,
+    seed: int,
+    only: list[str] | None = None,
 ) -> tuple[list[Figure], Tensor]:
     """Bits/dim of the prior on all held-out images, and of each root kind on its own.
 
     Args:
         count: at most so many images, from the front of a seeded order.
         draws: codes of the importance estimate.
+        only: root kinds; all by default.
 
     Returns:
         The figures, and log p(t) of every image, nats, sorted.
@@ -54,7 +61,7 @@ def measure(
     t = torch.cat(observed)
     for name, kind in model.kinds().items():
         e = data.known.existence.get(name)
-        if e is None or not (e[index] == 1).any():
+        if e is None or (only is not None and name not in only) or not (e[index] == 1).any():
             continue
         own = e[index] == 1
         given = model.given(name)

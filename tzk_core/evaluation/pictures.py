@@ -16,13 +16,20 @@ __all__ = ["sample_grids"]
 
 
 def sample_grids(
-    model: TzK, folder: Path, *, seed: int, temperature: float = 0.7, n: int = 64
+    model: TzK,
+    folder: Path,
+    *,
+    seed: int,
+    temperature: float = 0.7,
+    n: int = 64,
+    only: list[str] | None = None,
 ) -> list[Path]:
     """A grid of samples of p(t), of each root kind, and of the kinds below it, one a row.
 
     Args:
         folder: gets ``prior.png``, ``mnist.png``, ``mnist-classes.png``, …
         n: samples of a grid; a kind below another gets √n of them in its row.
+        only: root kinds; all by default.
     """
     written = []
 
@@ -35,6 +42,8 @@ def sample_grids(
     prior = type(model.prior)(model, temperature)
     write("prior", prior.draw(n, seed=seed).images, side)
     for name, kind in model.kinds().items():
+        if only is not None and name not in only:
+            continue
         given = model.given(name, temperature=temperature)
         write(name, given.draw(n, seed=seed).images, side)
         if kind.child is not None:

@@ -26,11 +26,13 @@ def initialise_flow(model: TzK, data: Dataset, generator: torch.Generator) -> No
 
 
 @torch.no_grad()
-def initialise_knowledge(model: TzK, data: Dataset, generator: torch.Generator) -> None:
+def initialise_knowledge(
+    model: TzK, data: Dataset, existence: dict[str, Tensor], generator: torch.Generator
+) -> None:
     """The ActNorms of all knowledge that has not been trained, down the hierarchy."""
     index, t = _sample(data, generator)
     t = t.to(model.device)
-    existence = {p: e[index].to(model.device) for p, e in data.known.existence.items()}
+    existence = {p: e[index].to(model.device) for p, e in existence.items()}
     _level(model, t, existence, generator)
 
 

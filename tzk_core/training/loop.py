@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ..data.names import with_ancestors
 from ..errors import WorkFailed
 from ..flows import ActNorm
 from ..model import TzK
@@ -39,6 +40,8 @@ class Stage:
         config, index: the stage, and which it is.
         seed: of the run.
         folder: the run folder, for checkpoints and ``metrics.jsonl``.
+        only: paths of the knowledge that trains, where the rest stays bit for bit; all for None.
+        resumable: whether to write checkpoints.
     """
 
     def __init__(
@@ -52,11 +55,19 @@ class Stage:
         folder: Path,
         reporter: Reporter,
         interrupt: Interrupt,
+        only: list[str] | None = None,
+        resumable: bool = True,
     ) -> None:
         self.model, self.data, self.config, self.index = model, data, config, index
         self.seed, self.folder = seed, folder
         self.reporter, self.interrupt = reporter, interrupt
+        self.only, self.resumable = only, resumable
         self.latents: Latents | None = None
+        self.existence = data.known.existence
+        if only is not None:
+            # A kind below others is reached through them, though they do not train.
+            needed = {step for path in only for step in with_ancestors(path)}
+            self.existence = {p: e for p, e in self.existence.items() if p in needed}
 
     def run(self, start: Checkpoint | None = None) -> None:
         """From the beginning, or from a checkpoint within this stage.
@@ -107,8 +118,9 @@ class Stage:
             task.advance(1, note)
             done = step + 1
             stop = self.interrupt.asked
-            if stop or done % config.checkpoint_every == 0 or done == config.steps:
-                place = save_checkpoint(
+            due = stop or done % config.checkpoint_every == 0 or done == config.steps
+            if due and self.resumable:
+                save_checkpoint(
                     self.folder / "checkpoints",
                     model,
                     stage=self.index,
@@ -117,9 +129,9 @@ class Stage:
                     averaged=averaged,
                 )
             if stop:
+                told = "go on with --resume" if self.resumable else f"{self.folder} is as it was"
                 raise WorkFailed(
-                    f"interrupted after step {done} of {config.steps} ({self._title}); "
-                    f"{place} is kept: the same command with --resume goes on from there"
+                    f"interrupted after step {done} of {config.steps} ({self._title}): {told}"
                 )
         if averaged is not None:
             with torch.no_grad():
@@ -139,8 +151,10 @@ class Stage:
         self.model.requires_grad_(train == "all")
         if train == "flow":
             self.model.flow.requires_grad_(True)
-        elif train == "knowledge":
+        elif train == "knowledge" and self.only is None:
             self.model.knowledge.requires_grad_(True)
+        elif train == "knowledge":
+            self.model.unfreeze(*self.only)
         self.parameters: list[Tensor] = [p for p in self.model.parameters() if p.requires_grad]
 
     def _optimizer(self) -> torch.optim.Adam:
@@ -165,7 +179,7 @@ class Stage:
         if self.config.train != "knowledge":
             initialise_flow(self.model, self.data, generator)
         if self.config.train != "flow":
-            initialise_knowledge(self.model, self.data, generator)
+            initialise_knowledge(self.model, self.data, self.existence, generator)
 
     def _keep_latents(self) -> None:
         elements = math.prod(self.model.observation_shape)
@@ -192,7 +206,7 @@ class Stage:
         terms = objective(
             model,
             t,
-            {path: e[index].to(device) for path, e in self.data.known.existence.items()},
+            {path: e[index].to(device) for path, e in self.existence.items()},
             config.objective,
             generator,
             step=step,

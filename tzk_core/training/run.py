@@ -79,7 +79,7 @@ def train(
                 continue
             here = started if started is not None and index == started.stage else None
             if config.train != "flow":
-                add_known_kinds(model, data.known, recipe, index)
+                add_known_kinds(model, data.known, recipe)
             Stage(
                 model,
                 data,
@@ -101,7 +101,7 @@ def is_finished(out: Path) -> bool:
     return (out / CONFIG).is_file() and (out / WEIGHTS).is_file()
 
 
-def add_known_kinds(model: TzK, known: Known, recipe: Recipe, stage: int) -> None:
+def add_known_kinds(model: TzK, known: Known, recipe: Recipe) -> None:
     """Adds every kind that the data tell of and the model does not have (paper, Section 4)."""
     for path, label in known.labels.items():
         if path in model.paths():
