@@ -18,7 +18,7 @@ from .randomness import Rows, fresh_seed, rows
 if TYPE_CHECKING:
     from .model import TzK
 
-__all__ = ["Conditional", "Draw", "Prior"]
+__all__ = ["Conditional", "Draw", "Observations", "Prior"]
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Draw:
     exact: bool  # whether these are draws from the model's conditional itself
 
 
-class _Observations(Distribution):
+class Observations(Distribution):
     """What the distributions over observations share."""
 
     arg_constraints: ClassVar[dict] = {}
@@ -76,7 +76,7 @@ class _Observations(Distribution):
         return self.temperature * source.normal(*shape, dtype=like.dtype, device=like.device)
 
 
-class Prior(_Observations):
+class Prior(Observations):
     """p(t): N(0, I) on z through the t-flow (paper, Section 2)."""
 
     def __init__(self, model: TzK, temperature: float = 1.0) -> None:
@@ -93,7 +93,7 @@ class Prior(_Observations):
         return Draw(t, [], source.seeds, None, None, self.temperature == 1.0)
 
 
-class Conditional(_Observations):
+class Conditional(Observations):
     """p(t | e of one path), made by :meth:`tzk_core.model.TzK.given`.
 
     Sampling is exact: the deepest code c ~ p_dec(c) is kept with probability p_dec(e∣c), then its

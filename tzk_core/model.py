@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .composition import Composition
 from .conditional import Conditional, Prior
 from .config import FlowConfig, KnowledgeConfig, TzKConfig
 from .data.names import check_name, split_path, with_ancestors
@@ -237,20 +238,30 @@ class TzK(nn.Module, PretrainedMixin, library_name="tzk", license="mit"):
         temperature: float = 1.0,
         code_temperature: float = 1.0,
         paper_sampler: bool = False,
-    ) -> Conditional:
+    ) -> Conditional | Composition:
         """p(t | e = 1 of ``paths``, e = 0 of ``absent``) as a distribution over t.
+
+        One kind gives a :class:`~tzk_core.conditional.Conditional`; several give a
+        :class:`~tzk_core.composition.Composition`, which has samples but no density.
 
         Raises:
             UnknownKnowledge: a path that is not there.
-            InvalidRequest: no path, or more than one.
+            InvalidRequest: no path, one named twice, or several that do not compose.
         """
-        if len(paths) + len(absent) != 1:
+        named = [*paths, *absent]
+        if not named:
+            raise InvalidRequest("at least one knowledge is needed", pointer="/given")
+        if len(set(named)) < len(named):
             raise InvalidRequest(
-                f"one knowledge is needed, got {len(paths) + len(absent)}", pointer="/given"
+                f"a knowledge is named twice among {', '.join(named)}", pointer="/given"
             )
+        lineages = [self.lineage(path) for path in paths]
+        lineages += [self.lineage(path, present=False) for path in absent]
+        if len(lineages) > 1:
+            return Composition(self, lineages, temperature=temperature)
         return Conditional(
             self,
-            self.lineage(*paths, *absent, present=bool(paths)),
+            lineages[0],
             temperature=temperature,
             code_temperature=code_temperature,
             paper_sampler=paper_sampler,

@@ -112,9 +112,7 @@ class Kind:
         matrix, shift = self.flow
         inverse = torch.linalg.inv(matrix)
         noise = inverse @ torch.diag(self.sigmas[e] ** 2) @ inverse.T
-        return c.pushed(
-            inverse @ self.weights[e], inverse @ (self.biases[e] - shift), noise
-        )
+        return c.pushed(inverse @ self.weights[e], inverse @ (self.biases[e] - shift), noise)
 
     def log_given_code(self, t: Tensor, c: Tensor, e: int = 1) -> Tensor:
         """log p(t ∣ e, c) row by row."""
