@@ -81,7 +81,12 @@ class PretrainedMixin(PyTorchModelHubMixin):
         )
         if local:
             return cls._load(Path(name).expanduser(), **kwargs)
-        return super().from_pretrained(name, **kwargs)
+        try:
+            return super().from_pretrained(name, **kwargs)
+        except (HfHubHTTPError, OSError) as error:
+            # The mixin asks for config.json itself, and lets a hub that cannot be reached through.
+            reason = " ".join(str(error).split())
+            raise ModelUnavailable(f"{name} cannot be had from the hub: {reason[:300]}") from error
 
     @classmethod
     def _from_pretrained(

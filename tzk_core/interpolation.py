@@ -116,8 +116,9 @@ def spherical(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     A Gaussian in many dimensions keeps its mass on a shell, which a straight line leaves.
     """
     length_a, length_b = a.norm(), b.norm()
-    scale = (length_a * length_b).clamp_min(torch.finfo(a.dtype).tiny)
-    angle = ((a * b).sum() / scale).clamp(-1, 1).acos()
+    if not length_a * length_b > 0:  # the origin has no direction
+        return linear(a, b, weight)
+    angle = ((a * b).sum() / (length_a * length_b)).clamp(-1, 1).acos()
     if angle.sin() < 1e-4:
         return linear(a, b, weight)
     part_a = ((1 - weight) * angle).sin() / angle.sin() * a / length_a

@@ -35,6 +35,7 @@ class Posterior(NamedTuple):
     decoder: Tensor | None  # p_dec(e = 1 ∣ ancestors present, t), where it was asked for
     logit: Tensor  # of `encoder`
     joint: Tensor  # `encoder` times those of the ancestors
+    normalised: Tensor | None = None  # among the siblings, where these are declared exclusive
 
 
 class TzK(nn.Module, PretrainedMixin, library_name="tzk", license="mit"):
@@ -182,7 +183,7 @@ class TzK(nn.Module, PretrainedMixin, library_name="tzk", license="mit"):
                 flow = child_flow or FlowConfig(steps=4, width=64)
                 shape = (parent.config.code_dim,)
                 parent.child = TzK(TzKConfig(observation=shape, flow=flow), generator=source)
-                parent.child.to(self.reference)
+                parent.child.to(self.reference).train(self.training)
             tzk = parent.child
         if name in tzk.kinds():
             raise InvalidRequest(f"there is a knowledge {path!r} already", pointer="/name")
@@ -223,6 +224,17 @@ class TzK(nn.Module, PretrainedMixin, library_name="tzk", license="mit"):
     def unfreeze(self, *parts: str) -> TzK:
         """The opposite of :meth:`freeze`."""
         return self._set_trainable(parts, True)
+
+    def declare_exclusive(self, parent: str | None = None, exclusive: bool = True) -> TzK:
+        """Says that exactly one of the kinds below ``parent`` (of the first level) applies.
+
+        It changes no probability; :meth:`posterior` then also gives the normalised ones.
+        """
+        tzk = self if parent is None else self.find(parent).child
+        if tzk is None:
+            raise InvalidRequest(f"{parent!r} has no kinds below it", pointer="/parent")
+        tzk._base_config.exclusive = exclusive
+        return self
 
     # -- what it says ----------------------------------------------------------------------------
 
@@ -291,20 +303,34 @@ class TzK(nn.Module, PretrainedMixin, library_name="tzk", license="mit"):
                 0 leaves it out.
             generator: one generator, or one a row.
         """
-        wanted = self.paths() if knowledge is None else knowledge
+        wanted = self.paths() if knowledge is None else list(knowledge)
         source, known = rows(generator, len(t)), {}
-        for path in dict.fromkeys(step for name in wanted for step in with_ancestors(name)):
+        needed = [step for path in wanted for step in with_ancestors(path)]
+        needed += [sibling for path in wanted for sibling in self._exclusive_siblings(path)]
+        for path in dict.fromkeys(needed):
             lineage = self.lineage(path)
-            log_p = lineage.log_present_given(t, source, draws)
-            logit = log_p - torch.log1p(-log_p.exp())
             if len(lineage.nodes) == 1:
                 logit = lineage.last.t_discriminator(t)
+                encoder = logit.sigmoid()
+            else:
+                log_p = lineage.log_present_given(t, source, draws)
+                encoder, logit = log_p.exp(), log_p - torch.log1p(-log_p.exp())
             above = path.rpartition("/")[0]
-            encoder = log_p.exp()
             joint = encoder * known[above].joint if above else encoder
-            decoder = self._decoder_posterior(path, t, decoder_draws, source)
-            known[path] = Posterior(encoder, decoder, logit, joint)
-        return {path: known[path] for path in wanted}
+            decoder = (
+                self._decoder_posterior(path, t, decoder_draws, source) if path in wanted else None
+            )
+            known[path] = Posterior(encoder, decoder, logit, joint, None)
+        answer = {}
+        for path in wanted:
+            group = self._exclusive_siblings(path)
+            share = None
+            if group:
+                # Of independent answers, given that exactly one is yes: odds, normalised.
+                odds = torch.stack([known[sibling].logit for sibling in group]).softmax(0)
+                share = odds[group.index(path)]
+            answer[path] = known[path]._replace(normalised=share)
+        return answer
 
     def interpolate(
         self,
@@ -350,6 +376,14 @@ class TzK(nn.Module, PretrainedMixin, library_name="tzk", license="mit"):
             nodes.append((tzk, kind))
             tzk = kind.child
         return nodes
+
+    def _exclusive_siblings(self, path: str) -> list[str]:
+        """The kinds that exclude each other with ``path``, itself among them; none if not so."""
+        tzk, _ = self._nodes(path)[-1]
+        if not tzk._base_config.exclusive:
+            return []
+        above = path.rpartition("/")[0]
+        return [f"{above}/{name}" if above else name for name in tzk.kinds()]
 
     def _set_trainable(self, parts: tuple[str, ...], trainable: bool) -> TzK:
         modules = [self.flow if part == "flow" else self.find(part) for part in parts] or [self]

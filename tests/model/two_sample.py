@@ -1,4 +1,4 @@
-"""Whether two sets of samples come from one distribution, with a false-alarm rate that is proved."""
+"""Whether two samples come from one distribution, with a false-alarm rate that is proved."""
 
 from __future__ import annotations
 

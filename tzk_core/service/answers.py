@@ -86,6 +86,9 @@ class Existence(Answer):
     decoder: float | None = Field(description="p_dec(e = 1 | t), by the other way round")
     logit: float | None = Field(description="log-odds of `encoder`")
     joint: float | None = Field(description="the product of `encoder` down the path")
+    normalised: float | None = Field(
+        None, description="among its siblings, where the model declares them exclusive"
+    )
     reasons: Reasons = Field(default_factory=dict, description="why a number is null, by field")
 
 

@@ -112,6 +112,7 @@ def _existences(pieces: list) -> list[Existence]:
 
     encoder, decoder = column("encoder"), column("decoder")
     logit, joint = column("logit"), column("joint")
+    normalised = column("normalised")
     existences = []
     for i, probability in enumerate(encoder):
         reasons: Reasons = {} if decoder else {"decoder": NO_DECODER}
@@ -121,6 +122,7 @@ def _existences(pieces: list) -> list[Existence]:
                 decoder=finite(decoder[i], "decoder", reasons) if decoder else None,
                 logit=finite(logit[i], "logit", reasons),
                 joint=finite(joint[i], "joint", reasons),
+                normalised=finite(normalised[i], "normalised", reasons) if normalised else None,
                 reasons=reasons,
             )
         )

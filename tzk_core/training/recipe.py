@@ -40,6 +40,9 @@ class SourceConfig(_Section):
     classes: bool = Field(
         False, description="whether its labels become knowledge, below `knowledge` if that is set"
     )
+    exclusive: bool = Field(
+        False, description="whether exactly one of its classes applies to an image (ten digits)"
+    )
     limit: int | None = Field(None, ge=1, description="at most so many images")
 
 
@@ -183,7 +186,12 @@ def folder_recipe(
     values = yaml.safe_load(builtin_recipes()["folder"].read_text())
     values["name"] = knowledge
     values["data"]["sources"] = [
-        {"source": str(folder), "knowledge": knowledge, "classes": classes}
+        {
+            "source": str(folder),
+            "knowledge": knowledge,
+            "classes": classes,
+            "exclusive": classes,
+        }
     ]
     return parse_recipe(values, overrides, title="the recipe for a folder")
 

@@ -115,6 +115,9 @@ def add_known_kinds(model: TzK, known: Known, recipe: Recipe) -> None:
             child_flow=recipe.model.child_flow,
             generator=derived(recipe.seed, "knowledge", path),
         )
+    for source in recipe.data.sources:
+        if source.classes and source.exclusive:
+            model.declare_exclusive(source.knowledge)
 
 
 def _start_folder(recipe: Recipe, out: Path, resume: bool) -> Checkpoint | None:
