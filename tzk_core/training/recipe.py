@@ -132,7 +132,7 @@ def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     """
     path = Path(name)
     if path.is_file():
-        text = path.read_text()
+        text = path.read_bytes()  # YAML says itself how it is encoded
     elif str(name) in builtin_recipes():
         text = builtin_recipes()[str(name)].read_text()
     else:
@@ -200,6 +200,10 @@ def _override(values: dict, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UsageError(f"an override is key=value, not {override!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{key}: {text!r} is not YAML") from error
     *parents, last = key.split(".")
     here: Any = values
     for part in parents:
@@ -214,9 +218,9 @@ def _override(values: dict, override: str) -> None:
     if isinstance(here, list):
         if not last.isdigit() or int(last) >= len(here):
             raise UsageError(f"{key}: there is no item {last!r}, the list has {len(here)}")
-        here[int(last)] = yaml.safe_load(text)
+        here[int(last)] = value
     else:
-        here[last] = yaml.safe_load(text)
+        here[last] = value
 
 
 def _reason(error: Any) -> str:
