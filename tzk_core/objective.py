@@ -294,14 +294,17 @@ def _prior_codes(kind: Knowledge, value: int, weights: _Weights, like: Tensor) -
     c = kind.code_prior.transform(weights.normal(like))
     if weights.config.prior_codes == "prior":
         return c
+    waiting = torch.ones(len(c), dtype=torch.bool, device=c.device)
     for _ in range(64):
         with torch.no_grad():
             p = kind.c_discriminator.log_prob(c, value).exp()
         u = torch.rand(p.shape, generator=weights.generator, dtype=p.dtype).to(p.device)
-        refused = (u >= p).unsqueeze(1)
-        if not refused.any():
+        # Who was accepted stays: asked again, rare codes would be refused too often.
+        waiting = waiting & (u >= p)
+        if not waiting.any():
             break
-        c = torch.where(refused, kind.code_prior.transform(weights.normal(like)), c)
+        fresh = kind.code_prior.transform(weights.normal(like))
+        c = torch.where(waiting.unsqueeze(1), fresh, c)
     return c
 
 

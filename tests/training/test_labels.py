@@ -41,9 +41,9 @@ def test_data_sets_exclude_each_other():
 
 
 def test_a_source_without_knowledge_is_none_of_the_others():
-    assert existence((source(knowledge="a"), images([-1], [])), (source(), images([-1, -1], []))) == {
-        "a": [1, 0, 0]
-    }
+    assert existence(
+        (source(knowledge="a"), images([-1], [])), (source(), images([-1, -1], []))
+    ) == {"a": [1, 0, 0]}
 
 
 def test_two_sources_of_one_knowledge():

@@ -1,7 +1,8 @@
 """How well p_enc(e = 1 ∣ t) tells which knowledge applies.
 
 A probability averaged over ten one-against-rest classifiers is 0.90 for a model that always says
-no. So the figures are top-1, balanced accuracy, AUROC and the calibration error (design, section 5).
+no. So the figures are top-1, balanced accuracy, AUROC and the calibration error (design,
+section 5).
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def mixture_information(u: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
 
     Args:
         u: a draw from each Gaussian, (M, C).
-        mean, log_sigma: of the Gaussians, (M, C).
+        mean, log_sigma: of the Gaussians, (M, C); σ not below about 1e-5 of the means' spread.
     """
     # −½((u−µ)/σ)² is expanded into products of matrices. In float64: it cancels where σ is small.
     u, mean, log_sigma = u.double(), mean.double(), log_sigma.double()

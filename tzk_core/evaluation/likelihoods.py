@@ -1,4 +1,4 @@
-"""The likelihood table of labelled images: every estimator under its own name (design, section 5)."""
+"""The likelihoods of labelled images, every estimator under its own name (design, section 5)."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Stage:
         update = get_ema_multi_avg_fn(config.ema) if config.ema else None
         size = min(config.batch, len(self.data))
         task = self.reporter.task(self._title, config.steps, first)
-        bad, last_time, last_step = 0, time.monotonic(), first
+        bad, last_time, last_step, note = 0, time.monotonic(), first, ""
         model.train()
         for step in range(first, config.steps):
             for group in optimizer.param_groups:
@@ -215,6 +215,8 @@ class Stage:
             knowledge=config.train != "flow",
         )
         logs = terms.logs
+        if not isinstance(terms.total, Tensor):
+            return logs, True  # of nobody in this batch is anything known
         self._conditional_bits(logs)
         dims = math.prod(model.observation_shape)
         loss = -terms.total / (dims * math.log(2))

@@ -56,6 +56,13 @@ def train(
         WorkFailed: data or disk failed, the loss diverged, or the run was interrupted.
     """
     out = Path(out)
+    if not any(source.knowledge or source.classes for source in recipe.data.sources):
+        for index, stage in enumerate(recipe.stages):
+            if stage.train == "knowledge":
+                raise UsageError(
+                    f"stages.{index}.train is knowledge, but data.sources tell of none: set "
+                    "`knowledge` or `classes` of a source"
+                )
     started = _start_folder(recipe, out, resume)
     reporter = Reporter(quiet)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
