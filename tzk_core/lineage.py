@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from .densities import standard_normal
 from .randomness import Rows
@@ -175,14 +174,15 @@ class Lineage:
 
     # -- existence -------------------------------------------------------------------------------
 
-    def log_present_given(self, t: Tensor, rows: Rows, draws: int) -> Tensor:
-        """log p_enc(e = 1 ∣ ancestors, t) of the last knowledge, (B,).
+    def presence_logits(self, t: Tensor, rows: Rows, draws: int) -> Tensor:
+        """Logits of p_enc(e = 1 ∣ c) of the last knowledge, (B, draws).
 
-        Its observation is the parent's code, so the answer is the average over ``draws`` codes of
-        the ancestors' encoders (design, section 11); at the root it needs none.
+        Its observation is the parent's code, so p_enc(e = 1 ∣ ancestors, t) is the average of their
+        sigmoids over ``draws`` codes of the ancestors' encoders (design, section 11); at the root
+        there is one logit, of t itself.
         """
         if len(self.nodes) == 1:
-            return logsigmoid(self.last.t_discriminator(t))
+            return self.last.t_discriminator(t).unsqueeze(1)
         x = t
         for depth, (_, kind) in enumerate(self.nodes[:-1]):
             encoder = kind.encoders[1]
@@ -192,8 +192,7 @@ class Lineage:
             size = kind.config.code_dim
             noise = rows.normal(draws, size, dtype=t.dtype, device=t.device)
             x, _ = encoder.sample(base, noise.reshape(-1, size))
-        log_p = logsigmoid(self.last.t_discriminator(x)).reshape(len(t), draws)
-        return log_p.logsumexp(1) - torch.tensor(float(draws)).log().to(t)
+        return self.last.t_discriminator(x).reshape(len(t), draws)
 
     def draw_noise(self, rows: Rows, *leading: int, like: Tensor) -> list[Tensor]:
         """N(0, I) noise of every code's shape, each (B, *leading, C_j)."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from .composition import Composition
 from .conditional import Conditional, Prior
@@ -309,12 +310,10 @@ class TzK(nn.Module, PretrainedMixin, library_name="tzk", license="mit"):
         needed += [sibling for path in wanted for sibling in self._exclusive_siblings(path)]
         for path in dict.fromkeys(needed):
             lineage = self.lineage(path)
-            if len(lineage.nodes) == 1:
-                logit = lineage.last.t_discriminator(t)
-                encoder = logit.sigmoid()
-            else:
-                log_p = lineage.log_present_given(t, source, draws)
-                encoder, logit = log_p.exp(), log_p - torch.log1p(-log_p.exp())
+            logits = lineage.presence_logits(t, source, draws)
+            # log p and log(1 − p) are averaged each: 1 − p would be 0 in float32 where p is near 1.
+            logit = logsigmoid(logits).logsumexp(1) - logsigmoid(-logits).logsumexp(1)
+            encoder = logit.sigmoid()
             above = path.rpartition("/")[0]
             joint = encoder * known[above].joint if above else encoder
             decoder = (

@@ -36,8 +36,8 @@ def tiny_values(digits: str) -> dict:
             "child_knowledge": kind | {"code_dim": 2},
         },
         "stages": [
-            {"train": "flow", "steps": 12, "batch": 16, "checkpoint_every": 5, "ema": 0.9},
-            {"train": "knowledge", "steps": 9, "batch": 16, "checkpoint_every": 4, "ema": 0.9},
+            {"train": "flow", "steps": 10, "batch": 8, "checkpoint_every": 5, "ema": 0.9},
+            {"train": "knowledge", "steps": 5, "batch": 16, "checkpoint_every": 4, "ema": 0.9},
         ],
         "evaluation": {"existence_draws": 1000, "held_out": 10, "draws": 2},
     }

@@ -88,7 +88,9 @@ class StageConfig(_Section):
     )
     warmup: int = Field(50, ge=0, description="steps of linear rise")
     decay: Literal["cosine", "none"] = Field("cosine", description="fall after the rise")
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient (loss in bits/dim)")
+    clip: float = Field(
+        100.0, gt=0, description="largest norm of the gradient (of the loss in bits/dim)"
+    )
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights, 0 for none")
     latent_draws: int = Field(
         2, ge=1, description="noise draws of each image whose z is kept, on a frozen t-flow"
