@@ -79,8 +79,11 @@ def _step(channels: int, *, spatial: bool, index: int = 0, **options) -> Callabl
     return lambda g: FlowStep(channels, 6, g, index=index, spatial=spatial, **options)
 
 
-def _image(shape: tuple[int, int, int], levels: int) -> Callable:
-    return lambda g: ImageFlow(shape, levels=levels, steps=2, width=6, generator=g)
+def _image(shape: tuple[int, int, int], levels: int) -> Case:
+    name = f"image-{'x'.join(map(str, shape))}-levels-{levels}"
+    return Case(
+        name, shape, lambda g: ImageFlow(shape, levels=levels, steps=2, width=6, generator=g)
+    )
 
 
 def _vector(channels: int, **options) -> Callable:
@@ -155,15 +158,11 @@ CASES = [
     ),
     Case("chain", (4,), lambda g: Chain([ActNorm(4), Shuffle(4, g), ActNorm(4)])),
     *(
-        Case(
-            f"image-{channels}-levels-{levels}",
-            (channels, 8, 16),
-            _image((channels, 8, 16), levels),
-        )
+        _image((channels, *sides), levels)
         for channels in (1, 3)
-        for levels in (1, 2, 3)
+        for levels, sides in ((1, (4, 8)), (2, (4, 8)), (3, (8, 16)))
     ),
-    Case("image-smallest", (1, 2, 2), _image((1, 2, 2), 1)),
+    _image((1, 2, 2), 1),
     *(Case(f"vector-{channels}", (channels,), _vector(channels)) for channels in (1, 2, 3, 10)),
     Case("vector-context", (3,), _vector(3, context=2), context=2),
     *(
