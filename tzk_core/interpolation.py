@@ -61,6 +61,11 @@ def interpolate(
         raise InvalidRequest(f"space is z or c, not {space!r}", pointer="/space")
     if space == "c" and lineage is None:
         raise InvalidRequest("interpolation in c needs `given`", pointer="/given")
+    if space == "c" and len(lineage.nodes) > 1:
+        raise InvalidRequest(
+            f"interpolation in c takes a knowledge of the first level, not {lineage.path!r}",
+            pointer="/given",
+        )
     height, breadth = _sides(steps, len(corners))
     mix = _METHODS[method]
     with torch.no_grad():

@@ -270,6 +270,11 @@ class TzK(nn.Module, PretrainedMixin, library_name="tzk", license="mit"):
             )
         lineages = [self.lineage(path) for path in paths]
         lineages += [self.lineage(path, present=False) for path in absent]
+        if len(lineages) > 1 and (paper_sampler or code_temperature != 1.0):
+            raise InvalidRequest(
+                "several kinds at once have neither the paper's sampler nor a code_temperature",
+                pointer="/code_temperature" if code_temperature != 1.0 else "/paper_sampler",
+            )
         if len(lineages) > 1:
             return Composition(self, lineages, temperature=temperature)
         return Conditional(

@@ -10,6 +10,7 @@ import math
 
 import pytest
 import torch
+
 from tzk_core.config import FlowConfig, KnowledgeConfig, TzKConfig
 from tzk_core.errors import InvalidRequest
 from tzk_core.model import TzK
@@ -130,8 +131,8 @@ def test_absent_kind_uses_its_other_branch() -> None:
     model = fixed_kinds(0, "left", "up")
     with torch.no_grad():
         bias = model.find("up").decoders[0].head.last.bias
-        bias.copy_(torch.tensor([0.0, -1.0, 5 * math.atanh(math.log(0.5) / 5)] + [0.0]))
-        bias[3] = bias[2]
+        bias.copy_(torch.tensor([0.0, -1.0, 0.0, 0.0]))
+        bias[2:] = 5 * math.atanh(math.log(0.5) / 5)
     drawn = model.given("left", absent=["up"]).draw(DRAWS, seed=5).images
     left_mean, left_sigma = (torch.tensor(v, dtype=torch.float64) for v in KINDS["left"])
     other_mean = torch.tensor([0.0, -1.0], dtype=torch.float64)

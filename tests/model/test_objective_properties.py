@@ -6,8 +6,11 @@ everything else made to follow, and shows that the default does not reward it.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
+
 from tzk_core.config import FlowConfig, KnowledgeConfig, TzKConfig
 from tzk_core.errors import UsageError
 from tzk_core.model import TzK
@@ -63,10 +66,8 @@ def walked(build, config: ObjectiveConfig, move, **known: int) -> list[float]:
 
 def rises_for_ever(values: list[float]) -> bool:
     """Each step up is at least 0.9 of the one before: no ceiling is in sight."""
-    steps = [b - a for a, b in zip(values, values[1:], strict=False)]
-    return all(s > 0 for s in steps) and all(
-        b > 0.9 * a for a, b in zip(steps, steps[1:], strict=False)
-    )
+    steps = [b - a for a, b in pairwise(values)]
+    return all(s > 0 for s in steps) and all(b > 0.9 * a for a, b in pairwise(steps))
 
 
 # -- property 1: the product at K > 2 rewards scaling z up -----------------------------------------
@@ -194,9 +195,7 @@ def gradient_to_encoder(stop: bool, discriminator_weight: float) -> float:
                 )
         if not child:
             model.find("a").child = None
-        config = ObjectiveConfig(
-            discriminator_weight=discriminator_weight, stop_child_density=stop
-        )
+        config = ObjectiveConfig(discriminator_weight=discriminator_weight, stop_child_density=stop)
         t = observed(64)
         existence = {"a": torch.ones(64, dtype=torch.int64), "a/b": torch.arange(64) % 2}
         objective(model, t, existence, config, generator(7)).total.backward()

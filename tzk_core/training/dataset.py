@@ -78,7 +78,7 @@ def _join(parts: list[tuple]) -> Dataset:
         known=existence_of(parts),
         names=[source.knowledge or i.name for source, i in parts],
         origin=torch.cat([torch.full((len(i),), k) for k, i in enumerate(images)]),
-        fingerprints={i.name: i.fingerprint for i in images},
+        fingerprints={source.source: i.fingerprint for source, i in parts},
         skipped=[name for i in images for name in i.skipped],
     )
 

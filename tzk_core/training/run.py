@@ -69,6 +69,9 @@ def train(
     began = time.monotonic()
     with reporter.live(), Interrupt() as interrupt:
         data, held_out = _read(recipe, reporter)
+        # Only now: a recipe whose data cannot be read leaves nothing behind.
+        record = recipe.model_dump(mode="json")
+        write_aside(out / RECIPE, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
         if started is None:
             model = TzK(
                 TzKConfig(
@@ -128,8 +131,7 @@ def add_known_kinds(model: TzK, known: Known, recipe: Recipe) -> None:
 
 
 def _start_folder(recipe: Recipe, out: Path, resume: bool) -> Checkpoint | None:
-    """Makes the folder, or finds the checkpoint to go on from."""
-    record = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """Whether the folder may be used, and the checkpoint to go on from."""
     stored = out / RECIPE
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; --out names a folder")
@@ -140,7 +142,6 @@ def _start_folder(recipe: Recipe, out: Path, resume: bool) -> Checkpoint | None:
             raise UsageError(
                 f"{out} holds an interrupted run; go on with --resume, or name another folder"
             )
-        write_aside(stored, record)
         return None
     if not stored.exists():
         raise UsageError(f"{out} holds no run to resume")
