@@ -11,15 +11,17 @@ from .layer import Invertible
 
 __all__ = ["Coupling"]
 
+FLOOR = 4.0
+
 
 class Coupling(Invertible):
     r"""Half of the channels moved by a function of the other half.
 
     .. math:: z_a = t_a, \qquad z_b = (t_b + m(t_a)) \cdot \sigma(s(t_a) + 2)
 
-    so that :math:`\log|\det| = \sum \log\sigma(s + 2)`, taken by ``logsigmoid``. With the network's
-    last layer at zero the scale starts at σ(2) ≈ 0.88. ``decode`` multiplies by
-    :math:`1 + e^{-(s + 2)} = 1/\sigma(s + 2)`.
+    with log σ taken by ``logsigmoid`` and bent by tanh so that it stays above −``FLOOR``: without a
+    floor a trained flow contracts some pixels a millionfold, and the inverse loses them in float32
+    (docs/decisions.md). With the network's last layer at zero the scale starts at σ(2) ≈ 0.88.
 
     Args:
         channels: C ≥ 2, odd allowed; ⌈C/2⌉ condition and ⌊C/2⌋ are moved.
@@ -61,7 +63,7 @@ class Coupling(Invertible):
         shift, raw = self._shift_and_raw_scale(still, context)
         if raw is None:
             return self._join(still, moved + shift), t.new_zeros(t.shape[0])
-        log_scale = logsigmoid(raw)
+        log_scale = _log_scale(raw)
         return self._join(still, (moved + shift) * log_scale.exp()), log_scale.flatten(1).sum(1)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -69,7 +71,7 @@ class Coupling(Invertible):
         shift, raw = self._shift_and_raw_scale(still, context)
         if raw is None:
             return self._join(still, moved - shift), z.new_zeros(z.shape[0])
-        log_scale = logsigmoid(raw)
+        log_scale = _log_scale(raw)
         return self._join(still, moved * (-log_scale).exp() - shift), -log_scale.flatten(1).sum(1)
 
     def _shift_and_raw_scale(
@@ -90,3 +92,8 @@ class Coupling(Invertible):
 
     def _join(self, still: Tensor, moved: Tensor) -> Tensor:
         return torch.cat((moved, still) if self.flip else (still, moved), dim=1)
+
+
+def _log_scale(raw: Tensor) -> Tensor:
+    """log σ(raw), bent to stay above −FLOOR."""
+    return -FLOOR * torch.tanh(logsigmoid(raw) / -FLOOR)
