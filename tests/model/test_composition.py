@@ -58,7 +58,7 @@ def _undo_coupling(flow) -> None:
     for step in flow.layers:
         norm, coupling = step.layers[0], step.layers[-1]
         moved = slice(0, 1) if coupling.flip else slice(1, 2)
-        norm.log_scale[moved] = math.log1p(math.exp(-2.0))
+        norm.log_scale[moved] = 4 * math.tanh(math.log1p(math.exp(-2.0)) / 4)
 
 
 def product(*names: str) -> tuple[torch.Tensor, torch.Tensor]:

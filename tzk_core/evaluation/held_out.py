@@ -59,6 +59,7 @@ def measure(
     native = data.native_dims[index]
     figures = _bits(log_p, native, model, "p(t)")
     t = torch.cat(observed)
+    figures.append(_round_trip(model, observed))
     for name, kind in model.kinds().items():
         e = data.known.existence.get(name)
         if e is None or (only is not None and name not in only) or not (e[index] == 1).any():
@@ -85,6 +86,16 @@ def measure(
         right = ((logits > 0) == (e[index] == 1))[known].float()
         figures.append(_figure(f"p_enc(e={name}|t) right", right, "share"))
     return figures, log_p.sort().values
+
+
+def _round_trip(model: TzK, observed: list[Tensor]) -> Figure:
+    """The largest |decode(encode(t)) − t| on any element of any image."""
+    largest = 0.0
+    for t in observed:
+        t = t.to(model.device)
+        back, _ = model.flow.decode(model.flow.encode(t)[0])
+        largest = max(largest, float((back - t).abs().max()))
+    return Figure("largest round-trip error", largest, math.nan, sum(map(len, observed)), "of t")
 
 
 def _bits(log_p: Tensor, native: Tensor, model: TzK, name: str) -> list[Figure]:

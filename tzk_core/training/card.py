@@ -57,3 +57,7 @@ def card(
 
 def _error(figure: Figure) -> str:
     return "–" if math.isnan(figure.standard_error) else f"{figure.standard_error:.3f}"
+
+
+def _digits(figure: Figure) -> str:
+    return "3f" if figure.mean >= 0.01 else "1e"
