@@ -82,7 +82,7 @@ def test_coupling_leaves_the_right_half():
 
 
 def test_coupling_s_formula():
-    """z_b = (t_b + m)·e^l with l = −4 tanh(−log σ(s + 2) / 4), worked out from its network's m, s."""
+    """z_b = (t_b + m)·e^l, l = −4 tanh(−log σ(s + 2) / 4), worked out from its network's m, s."""
     generator = torch.Generator().manual_seed(0)
     layer = perturb(Coupling(4, 4, generator, spatial=False), generator).double()
     t = torch.randn(3, 4, generator=generator, dtype=torch.float64)
