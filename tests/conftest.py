@@ -14,6 +14,8 @@ from PIL import Image
 
 # Before `datasets` is imported anywhere: a test that asks the hub fails at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# As the command line does, and for the same reason.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

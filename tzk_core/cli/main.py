@@ -20,6 +20,11 @@ from tzk_core.errors import TzkError
 __all__ = ["COMMANDS", "cli"]
 
 
+# Before any command imports torch: its threads wait asleep, not spinning. Where another process is
+# busy, spinning made a training step on 2 cores 15 times slower (docs/decisions.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 class Lazy(NamedTuple):
     """A subcommand that has not been imported.
 
