@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
@@ -34,7 +34,7 @@ class Refused(TzkError):
         self.status = status
 
 
-class TzkClient:
+class TzkClient(AbstractContextManager):
     """Asks a server of tzk.
 
     Args:
@@ -49,15 +49,7 @@ class TzkClient:
         # trust_env: a proxy of the environment has no business between here and loopback.
         self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=False)
 
-    def __enter__(self) -> TzkClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from .errors import WorkFailed
 
-__all__ = ["folder_aside", "write_aside"]
+__all__ = ["folder_aside", "must_be_writable", "write_aside"]
 
 
 def write_aside(path: Path, data: str | bytes) -> None:
@@ -21,13 +22,27 @@ def write_aside(path: Path, data: str | bytes) -> None:
         WorkFailed: the place cannot be written.
     """
     data = data.encode() if isinstance(data, str) else data
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_bytes(data)
-        os.replace(aside, path)
-    except OSError as error:
-        raise WorkFailed(f"{path} cannot be written: {error.strerror or error}") from error
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with _writing(path):
+        try:
+            aside.write_bytes(data)
+            os.replace(aside, path)
+        finally:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+
+
+def must_be_writable(path: Path) -> None:
+    """Raises unless a file can be written at ``path``; leaves nothing there.
+
+    Raises:
+        WorkFailed: the place cannot be written, or is a folder.
+    """
+    with _writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
 
 @contextlib.contextmanager
@@ -39,14 +54,22 @@ def folder_aside(path: Path) -> Iterator[Path]:
     """
     aside = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-        yield aside
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(aside, path)
-    except OSError as error:
-        raise WorkFailed(f"{path} cannot be written: {error.strerror or error}") from error
+        with _writing(path):
+            aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+            yield aside
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(aside, path)
     finally:
         if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Makes the folder above ``path``; tells of ``path`` whatever the system refuses within."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise WorkFailed(f"{path} cannot be written: {error.strerror or error}") from error

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -61,6 +62,8 @@ class PretrainedMixin(PyTorchModelHubMixin):
         config = self.config.model_dump(mode="json")
         config["weights_sha256"] = sha256(save_directory / WEIGHTS)
         (save_directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        # safetensors lets the owner alone read; whoever may read the one file may read the other.
+        shutil.copymode(save_directory / CONFIG, save_directory / WEIGHTS)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs):

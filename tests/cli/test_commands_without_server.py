@@ -25,6 +25,7 @@ def folder(tmp_path_factory):
     (folder / "images" / "deep" / "4.PNG").write_bytes(png(28))
     (folder / "images" / "bad.png").write_bytes(b"no image")
     (folder / "images" / "notes.txt").write_text("no image either")
+    (folder / "folder.csv").mkdir()
     return folder
 
 
@@ -98,13 +99,19 @@ def test_score_of_nothing_good_fails(call):
         (["score", "run", "images", "--given", "kanji"], 2, "there is mnist"),
         (["score", "run", "images", "--out", "x.txt"], 2, ".parquet"),
         (["score", "run", "images", "--device", "tpu9"], 2, "cpu"),
+        (["score", "run", "images", "--device", "cuda:999"], 2, "torch finds"),
+        (["train", "quick", "--out", "none/run", "--device", "tpu9"], 2, "cpu"),
+        (["score", "run", "images", "--seed", "-1"], 2, "--seed"),
+        (["score", "none", "images", "--out", "images/0.png/x.csv"], 1, "cannot be written"),
+        (["score", "none", "images", "--out", "folder.csv"], 1, "Is a directory"),
+        (["interpolate", "run", "images/0.png", "images/1.png", "--out", "x.jpg"], 2, ".png"),
         (["sample", "run", "-n", "0"], 2, "1 to 256"),
         (["sample", "run", "kanji"], 2, "there is mnist"),
         (["sample", "run", "--temperature", "-1"], 2, "0 or more"),
         (["sample", "run", "--out", "x.jpg"], 2, ".npy"),
         (["posterior", "run", "images/bad.png"], 1, "none of the files"),
         (["interpolate", "run", "images/0.png"], 2, "2 or 4"),
-        (["interpolate", "run", "images/0.png", "images/bad.png"], 1, "no image"),
+        (["interpolate", "run", "images/0.png", "images/bad.png"], 1, "images/bad.png: the"),
         (["archive", "none"], 1, "none does not exist"),
         (["archive", "run", "--model-store", "images/0.png"], 1, "--model-store"),
         (["serve", "--model-store", "none"], 2, "tzk archive"),

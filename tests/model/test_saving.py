@@ -203,6 +203,10 @@ BROKEN = {
 }
 
 
+def test_whoever_may_read_the_configuration_may_read_the_weights(folder):
+    assert (folder / WEIGHTS).stat().st_mode == (folder / CONFIG).stat().st_mode
+
+
 @pytest.mark.parametrize("what", BROKEN)
 def test_what_is_broken_is_refused_in_a_sentence(folder, what):
     breaking, reason = BROKEN[what]

@@ -22,6 +22,27 @@ BAD = {
         415,
         "Content-Type: application/json",
     ),
+    "json with base64 without its type": (
+        "tzk_nll",
+        {
+            "content": b'{"image": "iVBORw0KGgo=", "seed": 1}',
+            "headers": {"Content-Type": "application/x-www-form-urlencoded"},
+        },
+        415,
+        "Content-Type: application/json",
+    ),
+    "json null": (
+        "tzk_nll",
+        {"content": b"null", "headers": {"Content-Type": "application/json"}},
+        422,
+        "an object",
+    ),
+    "a field of another name": (
+        "tzk_sample",
+        {"files": {"file": ("x.png", IMAGE)}},
+        422,
+        "no such",
+    ),
     "json without any type": ("tzk_nll", {"content": b'{"n": 3}'}, 415, "application/json"),
     "broken json": (
         "tzk_sample",

@@ -184,6 +184,16 @@ def test_no_java(monkeypatch, tmp_path):
         find_java()
 
 
+def test_a_java_that_does_not_run_is_named(one_archive, tmp_path, monkeypatch):
+    java = tmp_path / "home" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text("#!/bin/sh\necho too old; exit 3\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+    with pytest.raises(WorkFailed, match=f"{java} ended with exit code 3: too old"):
+        Server(Settings(model_store=one_archive, port=0)).__enter__()
+
+
 def test_a_workers_error_is_found_in_the_log(tmp_path):
     def line(text, name="tzk_nll"):
         return f"2026-11-25T04:30:58,403 [INFO ] W-9000-{name}_1.0-stdout MODEL_LOG - {text}\n"
@@ -212,4 +222,9 @@ def test_a_workers_error_is_found_in_the_log(tmp_path):
     ]
     log.write_text("".join(map(line, hidden)))
     assert failures(log) == {"tzk_nll": "RuntimeError: bad"}
+    # Each worker unpacks its archive elsewhere; the same error is the same sentence.
+    folder = "/tmp/tzk-v8vfdtuv/tmp/models/287ba5db41bd44bc8e79d455eaf4032e"
+    gone = f"tzk_core.errors.ModelUnavailable: {folder}/model.safetensors is cut off"
+    log.write_text("".join(map(line, [*death[:-1], gone])))
+    assert failures(log) == {"tzk_nll": "ModelUnavailable: model.safetensors is cut off"}
     assert failures(tmp_path / "none") == {}

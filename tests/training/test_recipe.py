@@ -125,7 +125,7 @@ def test_files(tmp_path):
     path.write_bytes(b"a: \xff")
     with pytest.raises(UsageError, match="is not YAML"):
         load_recipe(path)
-    with pytest.raises(UsageError, match=r"neither a file nor one of .*quick"):
+    with pytest.raises(UsageError, match=r"neither a file or folder, nor one of .*quick"):
         load_recipe(tmp_path / "none.yaml")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import yaml
 
 from tzk_core.errors import ModelUnavailable, UsageError, WorkFailed
 from tzk_core.model import TzK
-from tzk_core.training import loop
+from tzk_core.training import loop, run
 from tzk_core.training.checkpoint import latest_checkpoint, load_checkpoint
 from tzk_core.training.interrupt import Interrupt
 from tzk_core.training.loop import Stage
@@ -210,6 +211,19 @@ def test_killed_before_the_first_checkpoint(whole, tmp_path, monkeypatch, tiny_r
     assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
 
 
+def test_ctrl_c_while_the_model_is_measured_ends_it_at_once(
+    whole, tmp_path, monkeypatch, tiny_recipe
+):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "measure", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(WorkFailed, match=r"after training.*--resume"):
+            train(tiny_recipe(), out=out, device="cpu", quiet=True)
+    assert not (out / WEIGHTS).exists()
+    train(tiny_recipe(), out=out, resume=True, device="cpu", quiet=True)
+    assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
 def test_interrupt_is_a_question():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with Interrupt() as interrupt:
@@ -361,6 +375,38 @@ def test_a_checkpoint_that_was_cut_off_is_no_checkpoint(tmp_path, monkeypatch, t
     assert places == ["0-000005", "0-000007"]
     (out / "checkpoints" / "0-000007" / "state.json").unlink()
     assert latest_checkpoint(out / "checkpoints").name == "0-000005"
+
+
+def test_checkpoints_are_in_the_order_of_steps(tmp_path):
+    for name in ("0-999500", "0-1000000", "10-000500", "9-000500", "x-y"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.json").write_text("{}")
+    assert latest_checkpoint(tmp_path).name == "10-000500"
+    shutil.rmtree(tmp_path / "10-000500")
+    shutil.rmtree(tmp_path / "9-000500")
+    assert latest_checkpoint(tmp_path).name == "0-1000000"
+
+
+@pytest.mark.parametrize("device", ["tpu", "mps", "cuda:999"])
+def test_a_device_that_is_not_there_leaves_nothing(tmp_path, tiny_recipe, device):
+    with pytest.raises(UsageError, match=device):
+        train(tiny_recipe(), out=tmp_path / "run", device=device, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_read_is_told(tmp_path, class_folder, tiny_recipe, capsys):
+    (class_folder / "0" / "bad.png").write_bytes(b"no image")
+    recipe = tiny_recipe(
+        f"data.sources=[{{source: {class_folder}, knowledge: digits}}]",
+        "stages=[{train: flow, steps: 1, batch: 4}]",
+    )
+    with pytest.raises(WorkFailed, match=r"1 of 13 images .*bad\.png.*\(max_bad_share"):
+        train(recipe, out=tmp_path / "run", device="cpu")
+    recipe.data.max_bad_share = 0.1
+    train(recipe, out=tmp_path / "run", device="cpu")
+    told = capsys.readouterr().err
+    assert told.count("skipped") == 1
+    assert "bad.png: the 8 bytes are no image" in told
 
 
 def test_data_that_is_not_there(tmp_path, tiny_recipe):

@@ -6,18 +6,14 @@ from pathlib import Path
 
 import click
 
+from tzk_core.cli.serving_options import model_store_option
+
 __all__ = ["archive"]
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--model-store",
-    type=click.Path(path_type=Path),
-    default=Path("model_store"),
-    show_default=True,
-    help="Where the archives go.",
-)
+@model_store_option("Where the archives go.")
 def archive(run: Path, model_store: Path) -> None:
     """Write RUN's model as the four archives that tzk serve reads."""
     from tzk_export.archive import archive as write

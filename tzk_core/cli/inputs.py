@@ -10,11 +10,21 @@ import click
 from pydantic import BaseModel, ValidationError
 
 from tzk_core.errors import UsageError, WorkFailed
+from tzk_core.files import write_aside
 
 if TYPE_CHECKING:
     from tzk_core.service.service import Service
 
-__all__ = ["asked", "device_option", "image_files", "read", "result", "service_of", "write"]
+__all__ = [
+    "asked",
+    "device_option",
+    "first_seed_option",
+    "image_files",
+    "read",
+    "result",
+    "service_of",
+    "write",
+]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 
@@ -25,25 +35,30 @@ Answer = TypeVar("Answer")
 def device_option(command: Callable) -> Callable:
     """Adds ``--device``."""
     return click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+        "--device",
+        default="auto",
+        show_default=True,
+        help="auto (a GPU if there is one), cpu, cuda or cuda:N.",
+    )(command)
+
+
+def first_seed_option(command: Callable) -> Callable:
+    """Adds ``--seed``, of the first of several images."""
+    return click.option(
+        "--seed",
+        type=click.IntRange(0, 2**63 - 1),
+        default=0,
+        show_default=True,
+        help="Image i has seed + i.",
     )(command)
 
 
 def service_of(run: Path, device: str) -> Service:
     """The service of a run's model on the device that was asked for."""
-    import torch
-
+    from tzk_core.devices import device_named
     from tzk_core.service.service import Service
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"device {device!r} is none: use auto, cpu, cuda or cuda:N") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device {device} was asked for, but torch finds no GPU here")
-    return Service.load(run, chosen)
+    return Service.load(run, device_named(device))
 
 
 def asked(model: type[Model], **values: Any) -> Model:
@@ -96,10 +111,6 @@ def read(path: Path) -> bytes:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Writes a result and says where."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise WorkFailed(f"{path} cannot be written: {error.strerror or error}") from error
+    """Writes a result, whole or not at all, and says where."""
+    write_aside(path, data)
     click.echo(f"wrote {path}", err=True)

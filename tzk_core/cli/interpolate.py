@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from tzk_core.cli.inputs import asked, device_option, read, result, service_of, write
+from tzk_core.errors import TzkError, UsageError
 
 __all__ = ["interpolate"]
 
@@ -32,6 +34,8 @@ def interpolate(run, images, steps, method, space, given, seed, out, as_json, de
     """Draw what lies between 2 IMAGES, or 4 (top left, top right, bottom left, bottom right)."""
     from tzk_core.service.requests import InterpolateRequest
 
+    if not as_json and out.suffix != ".png":
+        raise UsageError(f"--out {out} does not end in .png")
     request = asked(
         InterpolateRequest,
         images=[read(path) for path in images],
@@ -42,10 +46,21 @@ def interpolate(run, images, steps, method, space, given, seed, out, as_json, de
         seed=seed,
         format="json" if as_json else "png",
     )
-    between = result(service_of(run, device).interpolate([request]))
+    try:
+        between = result(service_of(run, device).interpolate([request]))
+    except TzkError as error:
+        raise _naming_the_file(error, images) from error
     if as_json:
         click.echo(between.answer().model_dump_json())
         return
     write(out, between.png())
     notes = f" ({'; '.join(between.notes)})" if between.notes else ""
     click.echo(f"seed {between.seed}{notes}", err=True)
+
+
+def _naming_the_file(error: TzkError, images: Sequence[Path]) -> TzkError:
+    """``error``, which points at an image by its number, with the image's name before it."""
+    number = (error.pointer or "").removeprefix("/images/")
+    if number.isdecimal():
+        error.detail = f"{images[int(number)]}: {error.detail}"
+    return error

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from tzk_core.cli.inputs import device_option
+
 __all__ = ["add_knowledge", "remove_knowledge"]
 
 RUN = click.argument("run", type=click.Path(path_type=Path))
@@ -18,7 +20,7 @@ RUN = click.argument("run", type=click.Path(path_type=Path))
 @click.option("--classes", is_flag=True, help="its labels become knowledge below it")
 @click.option("--steps", type=click.IntRange(min=1), help="[default: those of the run's recipe]")
 @click.option("--limit", type=click.IntRange(min=2), help="at most so many images")
-@click.option("--device", default=None, help="cpu, cuda, …  [default: cuda where there is one]")
+@device_option
 def add_knowledge(
     run: Path,
     name: str,
@@ -26,7 +28,7 @@ def add_knowledge(
     classes: bool,
     steps: int | None,
     limit: int | None,
-    device: str | None,
+    device: str,
 ) -> None:
     """Fit one more knowledge on the frozen t-flow of RUN; nothing else changes, bit for bit."""
     from ..training.extend import add_knowledge as add

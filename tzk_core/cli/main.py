@@ -54,7 +54,7 @@ COMMANDS = {
     "archive": Lazy("tzk_core.cli.archive:archive", "Write the model archives of a run."),
     "serve": Lazy("tzk_core.cli.serve:serve", "Serve the archives of a model store over HTTP."),
     "status": Lazy("tzk_core.cli.status:status", "What a server serves, and whether it is well."),
-    "recipe": Lazy("tzk_core.cli.recipe:recipe", "List, show and check recipes."),
+    "recipe": Lazy("tzk_core.cli.recipe:recipe", "List recipes, or show one in full."),
 }
 
 # Which extra brings a module that a command may find missing.

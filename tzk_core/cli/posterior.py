@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
-from tzk_core.cli.inputs import asked, device_option, image_files, read, service_of
+from tzk_core.cli.inputs import (
+    asked,
+    device_option,
+    first_seed_option,
+    image_files,
+    read,
+    service_of,
+)
 from tzk_core.errors import TzkError, WorkFailed
 
 __all__ = ["posterior"]
@@ -23,7 +30,7 @@ BATCH = 64
 @click.option(
     "--decoder-draws", type=int, default=0, show_default=True, help="256 estimates decoder too."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Image i has seed + i.")
+@first_seed_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object an image and line.")
 @device_option
 def posterior(run, sources, knowledge, draws, decoder_draws, seed, as_json, device) -> None:

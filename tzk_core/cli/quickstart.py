@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tzk_core.cli.serving_options import serving_options
+from tzk_core.cli.serving_options import model_store_option, serving_options
 
 __all__ = ["quickstart"]
 
@@ -19,13 +19,7 @@ __all__ = ["quickstart"]
     show_default=True,
     help="Trained there unless it holds a model.",
 )
-@click.option(
-    "--model-store",
-    type=click.Path(path_type=Path),
-    default=Path("model_store"),
-    show_default=True,
-    help="Where the archives go.",
-)
+@model_store_option("Where the archives go.")
 @click.option("--once", is_flag=True, help="Stop after the calls; fail unless all were right.")
 @serving_options
 def quickstart(run: Path, model_store: Path, once: bool, **options) -> None:
@@ -73,8 +67,7 @@ def _trained(run: Path, device: str) -> None:
     _say(
         f"training the recipe quick into {run}" + (", from where it was stopped" if stopped else "")
     )
-    chosen = None if device == "auto" else device
-    train(load_recipe("quick"), out=run, resume=stopped, device=chosen)
+    train(load_recipe("quick"), out=run, resume=stopped, device=device)
 
 
 def _called(url: str, run: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,17 @@ from typing import Any
 
 import click
 
-from tzk_core.cli.inputs import asked, device_option, image_files, read, service_of
+from tzk_core.cli.inputs import (
+    asked,
+    device_option,
+    first_seed_option,
+    image_files,
+    read,
+    service_of,
+    write,
+)
 from tzk_core.errors import TzkError, UsageError, WorkFailed
+from tzk_core.files import must_be_writable
 
 __all__ = ["score"]
 
@@ -25,7 +35,7 @@ COLUMNS = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(COUNTS, "int64")
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--given", help="A knowledge path, such as mnist/3.")
 @click.option("--draws", type=int, help="1, 16 or 256.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Image i has seed + i.")
+@first_seed_option
 @click.option("--out", type=click.Path(path_type=Path), help="A .csv or .parquet file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object an image and line.")
 @click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True)
@@ -38,12 +48,17 @@ def score(run, sources, given, draws, seed, out, as_json, batch, device) -> None
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out {out} ends in neither .csv nor .parquet")
     files = image_files(sources)
+    if out is not None:
+        # Known before hours of work, not after.
+        must_be_writable(out)
+        if out.suffix == ".parquet":
+            import pyarrow  # noqa: F401
     service = service_of(run, device)
     if given is not None:
         service.model.find(given)
     rows = list(_scored(service, files, batch, given=given, draws=draws, seed=seed))
     if out is not None:
-        _write(rows, out)
+        write(out, _table(rows, out.suffix))
     if as_json:
         for row in rows:
             click.echo(json.dumps(row, ensure_ascii=False))
@@ -111,21 +126,19 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
-def _write(rows: list[dict[str, Any]], out: Path) -> None:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix == ".parquet":
-            import pyarrow
-            from pyarrow import parquet
+def _table(rows: list[dict[str, Any]], suffix: str) -> bytes:
+    """The rows as the bytes of a file."""
+    if suffix == ".parquet":
+        import pyarrow
+        from pyarrow import parquet
 
-            # Named, as a column in which nothing is known would have no type.
-            schema = pyarrow.schema([(name, COLUMNS.get(name, "string")) for name in rows[0]])
-            parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), out)
-        else:
-            with out.open("w", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
-    except OSError as error:
-        raise WorkFailed(f"{out} cannot be written: {error.strerror or error}") from error
-    click.echo(f"wrote {out}", err=True)
+        # Named, as a column in which nothing is known would have no type.
+        schema = pyarrow.schema([(name, COLUMNS.get(name, "string")) for name in rows[0]])
+        binary = io.BytesIO()
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), binary)
+        return binary.getvalue()
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

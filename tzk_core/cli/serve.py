@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from tzk_core.cli.serving_options import serving_options
+from tzk_core.cli.serving_options import model_store_option, serving_options
 
 __all__ = ["serve"]
 
 
 @click.command()
-@click.option(
-    "--model-store",
-    type=click.Path(path_type=Path),
-    default=Path("model_store"),
-    show_default=True,
-    help="The folder that tzk archive wrote to.",
-)
+@model_store_option("The folder that tzk archive wrote to.")
 @serving_options
 def serve(**options) -> None:
     """Serve the archives of a model store in the foreground.

@@ -7,7 +7,20 @@ from pathlib import Path
 
 import click
 
-__all__ = ["serving_options"]
+from tzk_core.cli.inputs import device_option
+
+__all__ = ["model_store_option", "serving_options"]
+
+
+def model_store_option(help_text: str) -> Callable[[Callable], Callable]:
+    """Adds ``--model-store``."""
+    return click.option(
+        "--model-store",
+        type=click.Path(path_type=Path),
+        default=Path("model_store"),
+        show_default=True,
+        help=help_text,
+    )
 
 
 def serving_options(command: Callable) -> Callable:
@@ -17,12 +30,7 @@ def serving_options(command: Callable) -> Callable:
         click.option("--port", type=int, default=8080, show_default=True, help="0: any free one."),
         click.option("--management-port", type=int, help="[default: port + 1]"),
         click.option("--metrics-port", type=int, help="[default: port + 2]"),
-        click.option(
-            "--device",
-            default="auto",
-            show_default=True,
-            help="auto (a GPU if there is one), cpu, cuda or cuda:N.",
-        ),
+        device_option,
         click.option(
             "--config",
             type=path,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from tzk_core.cli.inputs import device_option
+
 __all__ = ["train"]
 
 
@@ -20,11 +22,9 @@ __all__ = ["train"]
     metavar="KEY=VALUE",
     help="change a key of the recipe, dotted: stages.0.steps=10",
 )
-@click.option(
-    "--device", default=None, help="cpu, cuda, cuda:1  [default: cuda where there is one]"
-)
+@device_option
 def train(
-    recipe: str, out: Path | None, resume: bool, overrides: tuple[str, ...], device: str | None
+    recipe: str, out: Path | None, resume: bool, overrides: tuple[str, ...], device: str
 ) -> None:
     """Train a model by RECIPE (a YAML file or the name of one that comes with tzk).
 

@@ -145,7 +145,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLarge(
-            f"the image has more than the {max_pixels / 1e6:g} megapixels that are taken ({error})"
+            f"the image has more than the {max_pixels / 1e6:g} megapixels that are taken"
         ) from error
     except MemoryError:
         raise

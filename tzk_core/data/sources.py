@@ -426,5 +426,6 @@ def _too_many_bad(name: str, skipped: list[str], total: int, share: float) -> st
     shown = "; ".join(skipped[:3]) + (" …" if len(skipped) > 3 else "")
     return (
         f"{name}: {len(skipped)} of {total} images cannot be read, more than the {share:.2%} that "
-        f"may be skipped: {shown}"
+        f"may be skipped: {shown}; remove them, or allow more (max_bad_share, which a recipe has "
+        "below data)"
     )

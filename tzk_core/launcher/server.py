@@ -10,7 +10,6 @@ import tempfile
 import time
 from importlib import util
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 import httpx
@@ -69,12 +68,7 @@ class Server:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def wait(self) -> None:
@@ -160,8 +154,12 @@ class Server:
         deadline = time.monotonic() + self.settings.start_timeout
         with httpx.Client(trust_env=False, timeout=2.0) as client:
             while True:
-                if self._process.poll() is not None:
-                    raise WorkFailed(f"the server did not start: {self._tail()}")
+                code = self._process.poll()
+                if code is not None:
+                    raise WorkFailed(
+                        f"the server did not start: {self._process.args[0]} ended with exit code "
+                        f"{code}: {self._tail()}"
+                    )
                 waiting = not_ready(client, self.management_url, self.models)
                 if not waiting:
                     return

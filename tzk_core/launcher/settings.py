@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from tzk_core.devices import device_named
 from tzk_core.errors import UsageError
 from tzk_core.launcher.ports import HOST, free_port
 from tzk_core.service.service import ENDPOINTS
@@ -110,18 +111,12 @@ class Settings:
         return chosen
 
     def _gpus(self) -> dict[str, str]:
-        device = self.device
-        if device == "auto":
+        if self.device == "auto":
             return {}
-        if device == "cpu":
+        device = device_named(self.device)
+        if device.type == "cpu":
             return {"number_of_gpu": "0"}
-        if device != "cuda" and not device.removeprefix("cuda:").isdecimal():
-            raise UsageError(f"device {device!r} is none: use auto, cpu, cuda or cuda:N")
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UsageError(f"device {device} was asked for, but torch finds no GPU here")
-        return {} if device == "cuda" else {"number_of_gpu": "1"}
+        return {} if device.index is None else {"number_of_gpu": "1"}
 
 
 def read_properties(text: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ DIED = "Backend worker process died"
 TRACEBACK = "Traceback (most recent call last):"
 # What TorchServe raises in place of a RuntimeError that it has just logged itself.
 STAND_IN = re.compile(r"RuntimeError: \d{3} - ")
+UNPACKED = re.compile(r"/\S*/models/[0-9a-f]{32}/")
 
 
 def failures(log: Path) -> dict[str, str]:
@@ -49,7 +50,7 @@ def _by_model(log: Path) -> dict[str, list[str]]:
 
 
 def _error(lines: list[str]) -> str | None:
-    """The first death's error, without its module's name."""
+    """The first death's error, without its module's name and the worker's own folder."""
     died = next(i for i, line in enumerate(lines) if line.startswith(DIED))
     starts = [i for i, line in enumerate(lines) if line == TRACEBACK]
     # The traceback of this death follows the line that tells of it, up to the next process's.
@@ -58,7 +59,11 @@ def _error(lines: list[str]) -> str | None:
     found = _exception(lines, after[-1]) if after else None
     if found and STAND_IN.match(found) and before:
         found = _exception(lines, before[-1]) or found
-    return re.sub(r"^(?:\w+\.)+(?=\w+(?::|$))", "", found) if found else None
+    if not found:
+        return None
+    # Where this worker unpacked its archive says nothing, and hides that several say the same.
+    found = UNPACKED.sub("", found)
+    return re.sub(r"^(?:\w+\.)+(?=\w+(?::|$))", "", found)
 
 
 def _restarted(lines: list[str]) -> bool:

@@ -24,6 +24,7 @@ HOW = (
     "send an image as the raw body (curl -T FILE), multipart fields (curl -F image=@FILE), or "
     "JSON with the header Content-Type: application/json"
 )
+UNTYPED_JSON = "the body looks like JSON, but its content type does not say so; " + HOW
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,8 @@ def parse(raw: RawRequest, model: type[Asked]) -> Parsed:
         content = _content(raw, model)
         if isinstance(content, list):
             if not 1 <= len(content) <= MOST_IN_A_LIST:
-                raise TooLarge(
-                    f"the list holds {len(content)} requests; send 1 to {MOST_IN_A_LIST}"
-                )
+                detail = f"the list holds {len(content)} requests; send 1 to {MOST_IN_A_LIST}"
+                raise TooLarge(detail) if content else InvalidRequest(detail, pointer="")
             return Parsed([_item(one, raw, model, listed=True) for one in content], listed=True)
     except Exception as error:
         return Parsed([as_error(error)])
@@ -83,6 +83,9 @@ def _with_url_path(values: dict[str, Any], url_path: str) -> dict[str, Any]:
 def _content(raw: RawRequest, model: type[Asked]) -> Any:
     """The request's fields as a mapping, or a list of such, or whatever else JSON held."""
     if raw.fields:
+        # What `curl -d '{"image": "…=="}'` sends goes for a form: a field up to the first "=".
+        if any(str(name).lstrip()[:1] in ("{", "[") for name in raw.fields):
+            raise UnsupportedMedia(UNTYPED_JSON)
         return _from_multipart(raw.fields, model)
     body = raw.body
     if body is None:
@@ -97,9 +100,7 @@ def _content(raw: RawRequest, model: type[Asked]) -> Any:
     if _media_type(raw).endswith("json"):
         return _from_json(body)
     if body.lstrip()[:1] in (b"{", b"["):
-        raise UnsupportedMedia(
-            "the body looks like JSON, but its content type does not say so; " + HOW
-        )
+        raise UnsupportedMedia(UNTYPED_JSON)
     if "image" in model.model_fields:
         return {"image": body}
     if issubclass(model, InterpolateRequest):
@@ -123,6 +124,8 @@ def _unread(raw: RawRequest, model: type[Asked]) -> dict[str, Any]:
     if raw.headers.get("content-length", "").strip() == "0":
         return _empty(model)
     media_type = _media_type(raw)
+    if media_type.endswith("json"):
+        raise InvalidRequest("a request in JSON is an object, or a list of them", pointer="")
     if media_type.startswith("multipart/"):
         raise InvalidRequest("the multipart body has no field that could be read; " + HOW)
     raise UnsupportedMedia(
@@ -150,8 +153,8 @@ def _from_multipart(fields: Mapping[str, Any], model: type[Asked]) -> dict[str, 
             value = value.encode()
         if "images" in model.model_fields and name in ("image1", "image2", "image3", "image4"):
             images[name] = value
-        elif name == "image":
-            values[name] = value
+        elif name == "image" or name not in model.model_fields:
+            values[name] = value  # of another name: the model says which there are
         else:
             values[name] = _text(name, value)
     if images:

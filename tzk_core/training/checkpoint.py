@@ -108,6 +108,8 @@ def load_checkpoint(place: Path) -> Checkpoint:
 
 def _places(folder: Path) -> list[Path]:
     try:
-        return sorted(p for p in folder.glob("*-*") if (p / "state.json").is_file())
+        found = [p for p in folder.glob("[0-9]*-[0-9]*") if (p / "state.json").is_file()]
     except OSError as error:
         raise WorkFailed(f"{folder} cannot be read: {error}") from error
+    # As numbers: step 1000000 comes after 999500.
+    return sorted(found, key=lambda place: [int(part) for part in place.name.split("-")])

@@ -29,7 +29,7 @@ class Dataset:
     names: list[str]  # of the sources
     origin: Tensor  # int64 (N,), index into names
     fingerprints: dict[str, str]
-    skipped: list[str]
+    skipped: list[str]  # one line for each image of the sources that could not be read
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -54,23 +54,26 @@ def load_data(config: DataConfig, seed: int, progress=None) -> tuple[Dataset, Da
 
     The split depends on each image's content and the seed, so equal images fall on one side.
     """
-    pairs = []
+    pairs, skipped = [], []
     for source in config.sources:
         images = load(
             source.source,
             split="train",
             preparation=config.preparation,
             limit=source.limit,
+            max_bad_share=config.max_bad_share,
             progress=progress,
         )
+        skipped += images.skipped
         pairs.append((source, *split_holdout(images, config.holdout, seed)))
+    # What cannot be read is on neither side: the training images tell of it.
     return (
-        _join([(source, train) for source, train, _ in pairs]),
-        _join([(source, held) for source, _, held in pairs]),
+        _join([(source, train) for source, train, _ in pairs], skipped),
+        _join([(source, held) for source, _, held in pairs], []),
     )
 
 
-def _join(parts: list[tuple]) -> Dataset:
+def _join(parts: list[tuple], skipped: list[str]) -> Dataset:
     images: list[Images] = [part for _, part in parts]
     return Dataset(
         pixels=torch.from_numpy(np.concatenate([i.pixels for i in images])),
@@ -79,7 +82,7 @@ def _join(parts: list[tuple]) -> Dataset:
         names=[source.knowledge or i.name for source, i in parts],
         origin=torch.cat([torch.full((len(i),), k) for k, i in enumerate(images)]),
         fingerprints={source.source: i.fingerprint for source, i in parts},
-        skipped=[name for i in images for name in i.skipped],
+        skipped=skipped,
     )
 
 

@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from ..data.names import split_path
+from ..devices import device_named
 from ..errors import UsageError
 from ..evaluation.held_out import measure
 from ..evaluation.pictures import sample_grids
@@ -21,12 +22,11 @@ from ..files import write_aside
 from ..likelihood import fit_existence
 from ..model import TzK
 from ..randomness import derived
-from .dataset import load_data
 from .interrupt import Interrupt
 from .loop import Stage
 from .progress import Reporter
 from .recipe import Recipe, SourceConfig, StageConfig, parse_recipe
-from .run import RECIPE, add_known_kinds
+from .run import RECIPE, add_known_kinds, read_data
 
 __all__ = ["add_knowledge", "remove_knowledge"]
 
@@ -39,7 +39,7 @@ def add_knowledge(
     classes: bool = False,
     steps: int | None = None,
     limit: int | None = None,
-    device: str | torch.device | None = None,
+    device: str | torch.device = "auto",
     quiet: bool = False,
 ) -> TzK:
     """Fits one knowledge (and its classes) on the frozen t-flow of a run, and saves the run.
@@ -53,10 +53,12 @@ def add_knowledge(
         classes: whether its labels become knowledge below it.
         steps: of training; those of the recipe's last stage of knowledge by default.
         limit: at most so many of its images.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
         UsageError: the name is taken or is a path, or the run has no recipe.
     """
+    where = device_named(device)
     if len(split_path(name)) > 1:
         raise UsageError(f"{name!r}: a data set is knowledge of the first level, without '/'")
     model = TzK.from_pretrained(run)
@@ -67,9 +69,8 @@ def add_knowledge(
     )
     stage = _stage(recipe, steps)
     reporter, began = Reporter(quiet), time.monotonic()
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with reporter.live(), Interrupt() as interrupt:
-        data, held_out = load_data(recipe.data, recipe.seed)
+        data, held_out = read_data(recipe, reporter)
         before = set(model.paths())
         add_known_kinds(model, data.known, recipe)
         new = [path for path in model.paths() if path not in before]

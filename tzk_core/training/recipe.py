@@ -54,6 +54,9 @@ class DataConfig(_Section):
     holdout: float = Field(
         0.1, gt=0, lt=1, description="share of the training images kept out, by their content"
     )
+    max_bad_share: float = Field(
+        0.01, ge=0, lt=1, description="share of a source's images that may be unreadable: skipped"
+    )
 
 
 class ModelConfig(_Section):
@@ -139,7 +142,7 @@ def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
         text = builtin_recipes()[str(name)].read_text()
     else:
         raise UsageError(
-            f"no recipe {str(name)!r}: neither a file nor one of "
+            f"no recipe {str(name)!r}: neither a file or folder, nor one of "
             f"{', '.join(builtin_recipes())} that come with tzk"
         )
     try:

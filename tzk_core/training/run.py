@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import time
@@ -12,6 +13,7 @@ import yaml
 
 from .._version import __version__
 from ..config import KnowledgeConfig, TzKConfig
+from ..devices import device_named
 from ..errors import UsageError, WorkFailed
 from ..evaluation.held_out import Figure, measure
 from ..evaluation.pictures import sample_grids
@@ -29,7 +31,7 @@ from .loop import Stage
 from .progress import Reporter
 from .recipe import Recipe, parse_recipe
 
-__all__ = ["add_known_kinds", "is_finished", "train"]
+__all__ = ["add_known_kinds", "is_finished", "read_data", "train"]
 
 RECIPE = "recipe.yaml"
 
@@ -39,7 +41,7 @@ def train(
     *,
     out: Path,
     resume: bool = False,
-    device: str | torch.device | None = None,
+    device: str | torch.device = "auto",
     quiet: bool = False,
 ) -> TzK:
     """Trains by a recipe and writes the run folder.
@@ -48,11 +50,11 @@ def train(
         recipe: what to do.
         out: the run folder; it must be new or empty unless ``resume``.
         resume: go on from the last checkpoint of an interrupted run of the same recipe.
-        device: CUDA where there is one, by default.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         quiet: show no progress.
 
     Raises:
-        UsageError: ``out`` holds a run already, or one of another recipe.
+        UsageError: ``out`` holds a run already, or one of another recipe; no such device.
         WorkFailed: data or disk failed, the loss diverged, or the run was interrupted.
     """
     out = Path(out)
@@ -63,12 +65,13 @@ def train(
                     f"stages.{index}.train is knowledge, but data.sources tell of none: set "
                     "`knowledge` or `classes` of a source"
                 )
+    where = device_named(device)
     started = _start_folder(recipe, out, resume)
     reporter = Reporter(quiet)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     began = time.monotonic()
-    with reporter.live(), Interrupt() as interrupt:
-        data, held_out = _read(recipe, reporter)
+    with reporter.live(), contextlib.ExitStack() as until_trained:
+        interrupt = until_trained.enter_context(Interrupt())
+        data, held_out = read_data(recipe, reporter)
         # Only now: a recipe whose data cannot be read leaves nothing behind.
         record = recipe.model_dump(mode="json")
         write_aside(out / RECIPE, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
@@ -100,7 +103,15 @@ def train(
                 reporter=reporter,
                 interrupt=interrupt,
             ).run(here)
-        figures = _finish(model, recipe, held_out, reporter)
+        # What follows has no steps to stop between: Ctrl-C acts at once, and the last checkpoint
+        # holds all that was trained.
+        until_trained.close()
+        try:
+            figures = _finish(model, recipe, held_out, reporter)
+        except KeyboardInterrupt as error:
+            raise WorkFailed(
+                "interrupted after training, before the model was measured: go on with --resume"
+            ) from error
     _write(model, recipe, data, held_out, figures, out, time.monotonic() - began, str(where))
     reporter.say(f"{out} is ready: {', '.join(str(f) for f in figures[:1])}")
     return model
@@ -153,17 +164,22 @@ def _start_folder(recipe: Recipe, out: Path, resume: bool) -> Checkpoint | None:
     return load_checkpoint(latest) if latest else None
 
 
-def _read(recipe: Recipe, reporter: Reporter) -> tuple[Dataset, Dataset]:
-    seen = {}
+def read_data(recipe: Recipe, reporter: Reporter) -> tuple[Dataset, Dataset]:
+    """(training images, held-out images) of a recipe, telling what is read and what is skipped.
+
+    Raises:
+        UsageError: there are too few.
+    """
+    tasks = []
 
     def progress(done: int, total: int) -> None:
-        if done >= total or "task" not in seen:
-            seen["task"] = reporter.task("reading images", total)
-        seen["task"].advance(0)
+        if not tasks or tasks[-1].done >= tasks[-1].total:  # of the first source, or the next
+            tasks.append(reporter.task("reading images", total))
+        tasks[-1].advance(done - tasks[-1].done)
 
     data, held_out = load_data(recipe.data, recipe.seed, progress)
-    for name in data.skipped + held_out.skipped:
-        reporter.say(f"skipped {name}: it cannot be read")
+    for name in data.skipped:
+        reporter.say(f"skipped {name}")
     if len(data) < 2 or not len(held_out):
         raise UsageError(
             f"{len(data)} training and {len(held_out)} held-out images are too few to train on"
