@@ -57,6 +57,7 @@ def quickstart(run: Path, model_store: Path, once: bool, **options) -> None:
 
 def _trained(run: Path, device: str) -> None:
     """Trains the quick recipe into ``run``, or goes on where it was stopped, unless it is done."""
+    from tzk_core.errors import WorkFailed
     from tzk_core.training.recipe import load_recipe
     from tzk_core.training.run import RECIPE, is_finished, train
 
@@ -67,7 +68,13 @@ def _trained(run: Path, device: str) -> None:
     _say(
         f"training the recipe quick into {run}" + (", from where it was stopped" if stopped else "")
     )
-    train(load_recipe("quick"), out=run, resume=stopped, device=device)
+    try:
+        train(load_recipe("quick"), out=run, resume=stopped, device=device)
+    except WorkFailed:
+        if (run / RECIPE).is_file():
+            # The error speaks of --resume, which is tzk train's.
+            _say("tzk quickstart goes on from the last checkpoint when it is run again")
+        raise
 
 
 def _called(url: str, run: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,7 +12,9 @@ from torch import Tensor
 from ..data.quantisation import nll_nats
 from ..model import TzK
 from ..randomness import derived
-from ..training.dataset import Dataset
+
+if TYPE_CHECKING:
+    from ..training.dataset import Dataset
 
 __all__ = ["Figure", "measure"]
 
@@ -29,7 +32,16 @@ class Figure:
     unit: str
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.standard_error:.3f} {self.unit} ({self.count} images)"
+        return f"{self.told} {self.unit} ({self.count} images)"
+
+    @property
+    def told(self) -> str:
+        """The mean ± its standard error; three decimals, or more where those would say 0."""
+        mean = (
+            f"{self.mean:.3f}" if self.mean == 0 or abs(self.mean) >= 0.001 else f"{self.mean:.1e}"
+        )
+        error = "–" if math.isnan(self.standard_error) else f"{self.standard_error:.3f}"
+        return f"{mean} ± {error}"
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import yaml
@@ -39,7 +38,7 @@ def card(
         "| what | figure | unit | images |",
         "|---|---|---|---|",
     ]
-    lines += [f"| {f.name} | {f.mean:.3f} ± {_error(f)} | {f.unit} | {f.count} |" for f in figures]
+    lines += [f"| {f.name} | {f.told} | {f.unit} | {f.count} |" for f in figures]
     lines += ["\n## Samples at temperature 0.7\n"]
     lines += [f"![{g.stem}]({g.relative_to(out).as_posix()})" for g in grids]
     lines += [
@@ -53,10 +52,6 @@ def card(
         "```",
     ]
     return "\n".join(line for line in lines if line) + "\n"
-
-
-def _error(figure: Figure) -> str:
-    return "–" if math.isnan(figure.standard_error) else f"{figure.standard_error:.3f}"
 
 
 def _digits(figure: Figure) -> str:

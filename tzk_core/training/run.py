@@ -159,7 +159,10 @@ def _start_folder(recipe: Recipe, out: Path, resume: bool) -> Checkpoint | None:
     if is_finished(out):
         raise UsageError(f"the run in {out} is finished; there is nothing to resume")
     if parse_recipe(yaml.safe_load(stored.read_text())) != recipe:
-        raise UsageError(f"the run in {out} was started with another recipe: see {stored}")
+        raise UsageError(
+            f"the run in {out} was started with another recipe: resume with {stored}, or name "
+            "another folder"
+        )
     latest = latest_checkpoint(out / "checkpoints")
     return load_checkpoint(latest) if latest else None
 
