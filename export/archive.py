@@ -100,7 +100,7 @@ def _archiver():
         from model_archiver.model_packaging_utils import ModelExportUtils
     except ImportError as error:
         raise UsageError(
-            "archives need torch-model-archiver: install it with pip install 'tzk[serve]'"
+            "archives need torch-model-archiver: pip install '.[serve]' in the clone"
         ) from error
 
     def manifest_of(name: str, handler: str) -> dict:

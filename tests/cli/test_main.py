@@ -85,8 +85,8 @@ def test_an_unknown_command():
         (ModelUnavailable("runs/a: no weights"), 1, "runs/a: no weights"),
         (KeyboardInterrupt(), 1, "interrupted"),
         (PermissionError(13, "Permission denied", "out"), 1, "out: Permission denied"),
-        (ModuleNotFoundError("", name="datasets.arrow"), 1, "pip install 'tzk[train]'"),
-        (ModuleNotFoundError("", name="ts"), 1, "pip install 'tzk[serve]'"),
+        (ModuleNotFoundError("", name="datasets.arrow"), 1, "pip install '.[train]' in the clone"),
+        (ModuleNotFoundError("", name="ts"), 1, "pip install '.[serve]' in the clone"),
         (KeyError("x"), 1, "KeyError: 'x'"),
     ],
 )

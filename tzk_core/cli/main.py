@@ -129,7 +129,8 @@ def _failure(error: Exception) -> Failure:
         extra = _EXTRA_OF.get(module)
         if extra is not None:
             return Failure(
-                f"this needs {module}, which the extra {extra!r} brings: pip install 'tzk[{extra}]'"
+                f"this needs {module}, which the extra {extra!r} brings: "
+                f"pip install '.[{extra}]' in the clone"
             )
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""

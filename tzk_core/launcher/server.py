@@ -234,7 +234,7 @@ def _torchserve() -> Path:
     """The folder that holds the package ``ts``, found without importing it."""
     found = util.find_spec("ts")
     if found is None or not found.submodule_search_locations or util.find_spec("yaml") is None:
-        raise UsageError("serving needs TorchServe: install it with pip install 'tzk[serve]'")
+        raise UsageError("serving needs TorchServe: pip install '.[serve]' in the clone")
     return Path(found.submodule_search_locations[0]).parent
 
 

@@ -17,7 +17,7 @@ from ..devices import device_named
 from ..errors import UsageError, WorkFailed
 from ..evaluation.held_out import Figure, measure
 from ..evaluation.pictures import sample_grids
-from ..files import write_aside
+from ..files import must_be_writable, write_aside
 from ..hub import CONFIG, WEIGHTS
 from ..likelihood import fit_encoder_rate, fit_existence
 from ..model import TzK
@@ -153,6 +153,8 @@ def _start_folder(recipe: Recipe, out: Path, resume: bool) -> Checkpoint | None:
             raise UsageError(
                 f"{out} holds an interrupted run; go on with --resume, or name another folder"
             )
+        # Known before all images are read, not after.
+        must_be_writable(stored)
         return None
     if not stored.exists():
         raise UsageError(f"{out} holds no run to resume")
