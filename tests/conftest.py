@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import struct
 import zlib
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from PIL import Image
 os.environ["HF_HUB_OFFLINE"] = "1"
 # As the command line does, and for the same reason.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A shell that starts the tests in the background ignores SIGINT for them and all they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
