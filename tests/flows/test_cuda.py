@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from tzk_core.flows import ImageFlow, VectorFlow
 
 pytestmark = pytest.mark.gpu
