@@ -181,18 +181,28 @@ class Lineage:
         sigmoids over ``draws`` codes of the ancestors' encoders (design, section 11); at the root
         there is one logit, of t itself.
         """
-        if len(self.nodes) == 1:
-            return self.last.t_discriminator(t).unsqueeze(1)
+        return self.last.t_discriminator(self.observed(t, rows, draws)).reshape(len(t), -1)
+
+    def observed(self, t: Tensor, rows: Rows, draws: int = 1) -> Tensor:
+        """``draws`` observations of the last knowledge for each row of t.
+
+        At the root that is t itself, whatever ``draws``; below it, codes of the parent, drawn from
+        the encoders of its ancestors, e = 1.
+
+        Returns:
+            t, or (B·draws, C) with the draws of a row together.
+        """
         x = t
         for depth, (_, kind) in enumerate(self.nodes[:-1]):
             encoder = kind.encoders[1]
             base = encoder.base(x)
             if depth == 0:
+                # The network on images is the costly part, and the same for every draw.
                 base = tuple(part.repeat_interleave(draws, dim=0) for part in base)
             size = kind.config.code_dim
             noise = rows.normal(draws, size, dtype=t.dtype, device=t.device)
             x, _ = encoder.sample(base, noise.reshape(-1, size))
-        return self.last.t_discriminator(x).reshape(len(t), draws)
+        return x
 
     def draw_noise(self, rows: Rows, *leading: int, like: Tensor) -> list[Tensor]:
         """N(0, I) noise of every code's shape, each (B, *leading, C_j)."""

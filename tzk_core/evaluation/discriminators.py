@@ -19,7 +19,6 @@ from ..data.quantisation import dequantise
 from ..errors import UsageError
 from ..model import TzK
 from ..randomness import derived, rows
-from .codes import observed_by
 from .figures import mean_of
 from .held_out import Figure
 
@@ -79,7 +78,7 @@ def logits_below(
     for start, part in _batches(pixels):
         source = rows(derived(seed, "posterior", paths[0].rpartition("/")[0], start), len(part))
         t = _observations(model, part, source)
-        x = observed_by(lineages[0], t, source, draws)
+        x = lineages[0].observed(t, source, draws)
         logits = torch.stack([lineage.last.t_discriminator(x) for lineage in lineages], 1)
         logits = logits.double().reshape(len(t), -1, len(paths))
         # The logarithm of the number of draws cancels.

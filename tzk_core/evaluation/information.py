@@ -20,7 +20,6 @@ from torch import Tensor
 from ..data.quantisation import dequantise
 from ..model import TzK
 from ..randomness import Rows, derived, rows
-from .codes import observed_by
 from .figures import mean_of
 from .held_out import Figure
 
@@ -60,7 +59,7 @@ def code_information(
     for index in order.split(BATCH):
         source = rows(derived(seed, "information", path, int(index[0])), len(index))
         t = _observations(model, pixels[index], source)
-        mean, log_sigma = encoder.base(observed_by(lineage, t, source))
+        mean, log_sigma = encoder.base(lineage.observed(t, source))
         noise = source.normal(mean.shape[1], dtype=mean.dtype, device=mean.device)
         c, log_prob = encoder.sample((mean, log_sigma), noise)
         means.append(mean)
