@@ -61,7 +61,7 @@ class TzkClient(AbstractContextManager):
         return NllAnswer.model_validate_json(answer.content)
 
     def sample(self, path: str | None = None, **options: Any) -> SampleAnswer:
-        """New images. Options: ``n``, ``seed``, ``temperature``, …"""
+        """New images, of one path or of ``a,b``. Options: ``absent``, ``n``, ``seed``, …"""
         answer = self.ask("tzk_sample", path, {}, options | {"format": "json"})
         return SampleAnswer.model_validate_json(answer.content)
 
@@ -95,7 +95,7 @@ class TzkClient(AbstractContextManager):
         """
         url = f"/predictions/{endpoint}/{VERSION}" + (f"/{path}" if path else "")
         fields = [(name, (name, data)) for name, data in images.items()]
-        fields += [(k, (None, str(v).encode())) for k, v in options.items() if v is not None]
+        fields += [(k, (None, _text(v).encode())) for k, v in options.items() if v is not None]
         answer = self._http.post(url, files=fields) if fields else self._http.get(url)
         return checked(answer)
 
@@ -111,6 +111,10 @@ def checked(answer: httpx.Response) -> httpx.Response:
     except (ValueError, AttributeError):
         detail, pointer = answer.reason_phrase, None
     raise Refused(answer.status_code, str(detail), pointer=pointer)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _corners(images: Sequence[bytes]) -> dict[str, bytes]:

@@ -33,11 +33,23 @@ from .smc import anneal
 if TYPE_CHECKING:
     from .model import TzK
 
-__all__ = ["Composition"]
+__all__ = ["LOW_SAMPLE_SIZE", "Composition", "LowSampleSize", "hardly_overlap"]
 
 PARTICLES = 64
 TUPLES = 256
 LOW_SAMPLE_SIZE = 4.0
+
+
+class LowSampleSize(UserWarning):
+    """Several kinds hardly overlap: draws may not follow their product."""
+
+
+def hardly_overlap(title: str | None, size: float) -> str:
+    """The warning's text."""
+    return (
+        f"the effective sample size of {title} is {size:.1f}: the kinds hardly overlap, and draws "
+        "may not follow their product"
+    )
 
 
 class Composition(Observations):
@@ -86,6 +98,8 @@ class Composition(Observations):
             pointer="/given",
         )
 
+    # The Hamiltonian moves need gradients, which a caller's inference mode would forbid.
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _draw(self, source: Rows) -> Draw:
         latents, codes, sizes = (
@@ -93,11 +107,7 @@ class Composition(Observations):
         )
         smallest = float(sizes.min()) if len(sizes) else math.nan
         if smallest < LOW_SAMPLE_SIZE:
-            warnings.warn(
-                f"the effective sample size of {self._title} is {smallest:.1f}: the kinds hardly "
-                "overlap, and draws may not follow their product",
-                stacklevel=3,
-            )
+            warnings.warn(hardly_overlap(self._title, smallest), LowSampleSize, stacklevel=3)
         t = self.level.flow.decode(latents)[0]
         # What the siblings compose is the code of their parent; go on up to the image.
         chain = list(codes)

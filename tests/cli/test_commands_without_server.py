@@ -125,6 +125,15 @@ def test_what_is_wrong_is_one_clear_sentence(call, arguments, code, said):
     assert output.strip().splitlines()[-1].startswith("Error: ")
 
 
+def test_sample_of_several_and_absent_kinds(call):
+    told = call("sample", "run", "mnist", "fashion", "-n", 1, "--out", "both.png").stderr
+    assert "effective sample size" in told
+    told = call("sample", "run", "mnist", "--absent", "fashion", "-n", 1, "--json").stdout
+    assert json.loads(told)["path"] == "mnist,-fashion"
+    told = call("sample", "run", "mnist", "mnist/3", code=2).stderr
+    assert "only siblings compose" in told
+
+
 def test_sample_writes_pictures(call, folder):
     call("sample", "run", "mnist/3", "-n", 4, "--seed", 1, "--out", "four.png")
     assert Image.open(folder / "four.png").size == (38, 38)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from tiny_model import PATHS, SIDE, png
 
-from tzk_core.data.quantisation import dequantise
+from tzk_core.data.quantisation import dequantise, to_pixels
 from tzk_core.randomness import Rows
 from tzk_core.service.negotiation import accepted
 from tzk_core.service.requests import SampleRequest
@@ -155,6 +155,58 @@ def test_image_i_is_the_image_of_seed_plus_i(service):
     for image in told["images"]:
         alone = one(service, "tzk_sample", url_path="mnist", body={"seed": image["seed"]})
         assert base64.b64decode(image["png"]) == alone.body
+
+
+@pytest.mark.parametrize(
+    ("url_path", "asked"),
+    [
+        ("", {"given": ["mnist", "fashion"]}),
+        ("", {"given": "mnist, fashion"}),
+        ("mnist,fashion", {}),
+    ],
+)
+def test_several_kinds_at_once(service, url_path, asked):
+    """The product of the kinds: its images are not those of either alone."""
+    answer = one(service, "tzk_sample", url_path=url_path, body=asked | {"seed": 1, "n": 2})
+    assert answer.headers["X-Tzk-Path"] == "mnist,fashion"
+    drawn = service.model.given("mnist", "fashion").draw(2, seed=1)
+    pictures = to_pixels(drawn.images).numpy()
+    raw = one(
+        service,
+        "tzk_sample",
+        url_path=url_path,
+        body=asked | {"seed": 1, "n": 2, "format": "npy"},
+    )
+    np.testing.assert_array_equal(np.load(io.BytesIO(raw.body)), pictures)
+
+
+def test_absent_kinds(service):
+    told = body(
+        one(
+            service,
+            "tzk_sample",
+            url_path="mnist",
+            body={"absent": ["fashion"], "seed": 1, "format": "json"},
+        )
+    )
+    assert told["path"] == "mnist,-fashion"
+    assert told["exact"] is False
+    drawn = service.model.given("mnist", absent=["fashion"]).draw(1, seed=1)
+    assert told["effective_sample_size"] == pytest.approx(drawn.effective_sample_size, rel=1e-4)
+    alone = body(one(service, "tzk_sample", body={"absent": "fashion", "format": "json"}))
+    assert alone["path"] == "-fashion"
+    assert alone["exact"] is True
+    assert alone["effective_sample_size"] is None
+
+
+def test_kinds_that_hardly_overlap_come_with_a_warning(service, monkeypatch):
+    monkeypatch.setattr("tzk_core.composition.LOW_SAMPLE_SIZE", 1e9)
+    monkeypatch.setattr("tzk_core.service.sample.LOW_SAMPLE_SIZE", 1e9)
+    asked = {"given": ["mnist", "fashion"], "seed": 1}
+    told = body(one(service, "tzk_sample", body=asked | {"format": "json"}))
+    assert "hardly overlap" in told["notes"][0]
+    answer = one(service, "tzk_sample", body=asked)
+    assert "effective sample size of mnist,fashion" in answer.headers["X-Tzk-Notes"]
 
 
 def test_sampled_nll_is_what_tzk_nll_says(service):

@@ -62,6 +62,22 @@ def test_sample_by_every_way(http):
     assert raw.headers["content-type"] == "application/x-npy"
 
 
+def test_several_and_absent_kinds(http):
+    form = {"absent": part("fashion"), "seed": part(1), "format": part("json")}
+    told = http.post("/predictions/tzk_sample/1.0/mnist", files=form).json()
+    assert told["path"] == "mnist,-fashion"
+    assert told["effective_sample_size"] >= 1
+    asked = {"given": ["mnist", "fashion"], "seed": 1, "n": 2}
+    by_json = http.post("/predictions/tzk_sample", json=asked)
+    by_url = http.post("/predictions/tzk_sample/1.0/mnist,fashion", json={"seed": 1, "n": 2})
+    assert by_json.headers["x-tzk-path"] == by_url.headers["x-tzk-path"] == "mnist,fashion"
+    assert by_json.content == by_url.content
+    mixed = http.post("/predictions/tzk_sample", json={"given": ["mnist", "mnist/3"]})
+    assert (mixed.status_code, mixed.json()["pointer"]) == (422, "/given")
+    unknown = http.post("/predictions/tzk_sample", json={"absent": ["kanji"]})
+    assert (unknown.status_code, unknown.json()["pointer"]) == (404, "/absent")
+
+
 def test_posterior_by_every_way(http):
     raw = http.put("/predictions/tzk_posterior", content=IMAGE)
     form = http.post("/predictions/tzk_posterior/1.0/mnist", files={"image": ("x", IMAGE)})
@@ -102,6 +118,7 @@ def test_client(server):
     with TzkClient(server.url) as client:
         assert client.nll(IMAGE, seed=7, given="mnist").seed == 7
         assert client.sample("mnist", n=2, seed=1).images[1].seed == 2
+        assert client.sample("mnist", absent=["fashion"]).path == "mnist,-fashion"
         assert sizes(client.sample_png("mnist", n=4)) == (38, 38)
         assert list(client.posterior(IMAGE)) == PATHS
         assert client.interpolate([IMAGE, IMAGE], steps=3).columns == 3

@@ -14,7 +14,8 @@ __all__ = ["sample"]
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("path", required=False)
+@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.option("--absent", multiple=True, metavar="PATH", help="Knowledge that does not apply.")
 @click.option("-n", "n", type=int, default=64, show_default=True, help="How many, 1 to 256.")
 @click.option("--seed", type=int, help="Image i has seed + i  [default: fresh, and told]")
 @click.option("--temperature", type=float, default=1.0, show_default=True)
@@ -30,16 +31,21 @@ __all__ = ["sample"]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of writing a file.")
 @device_option
 def sample(
-    run, path, n, seed, temperature, code_temperature, paper_sampler, out, as_json, device
+    run, paths, absent, n, seed, temperature, code_temperature, paper_sampler, out, as_json, device
 ) -> None:
-    """Draw images from RUN's model, of the knowledge PATH (such as mnist/3) or of all."""
+    """Draw images from RUN's model, of the knowledge PATH (such as mnist/3) or of all.
+
+    With several PATHs, or some that are absent, images of which all of it is true: the product of
+    the kinds, which takes longer.
+    """
     from tzk_core.service.requests import SampleRequest
 
     if not as_json and out.suffix not in (".png", ".npy"):
         raise UsageError(f"--out {out} ends in neither .png nor .npy")
     request = asked(
         SampleRequest,
-        given=path,
+        given=list(paths) or None,
+        absent=list(absent) or None,
         n=n,
         seed=seed,
         temperature=temperature,
@@ -53,5 +59,9 @@ def sample(
         return
     write(out, drawn.npy() if out.suffix == ".npy" else drawn.png())
     rate = "" if drawn.acceptance_rate is None else f", acceptance {drawn.acceptance_rate:.3f}"
+    size = drawn.effective_sample_size
+    sizes = "" if size is None else f", effective sample size {size:.1f}"
     exact = "" if drawn.exact else ", not exact"
-    click.echo(f"seed {drawn.seeds[0]}{rate}{exact}", err=True)
+    click.echo(f"seed {drawn.seeds[0]}{rate}{sizes}{exact}", err=True)
+    for note in drawn.notes:
+        click.echo(f"warning: {note}", err=True)

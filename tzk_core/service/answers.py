@@ -71,11 +71,17 @@ class SampleAnswer(Answer):
     """New images."""
 
     seed: int = Field(description="of the first image; image i has seed + i")
-    path: str | None = Field(description="the knowledge that was given")
+    path: str | None = Field(
+        description="the knowledge that was given; of several `a,b,-c`, c being absent"
+    )
     temperature: float
     acceptance_rate: float | None = Field(description="share of the codes drawn that were kept")
+    effective_sample_size: float | None = Field(
+        None, description="of whatever was resampled by importance, the smallest of the images'"
+    )
     exact: bool = Field(description="whether the images come from the model's own distribution")
     images: list[Sampled]
+    notes: list[str] = Field(default_factory=list, description="warnings, in words")
     reasons: Reasons = Field(default_factory=dict, description="why a number is null, by field")
 
 

@@ -76,7 +76,15 @@ class SampleRequest(Asked):
     needs_image: ClassVar[bool] = False
     formats: ClassVar[tuple[str, ...]] = ("png", "grid", "json", "npy")
 
-    path: Knowledge | None = Field(None, description="another name for given")
+    given: Names | None = Field(
+        None,
+        description="the path of a knowledge type, such as mnist/3, or several that all apply, as "
+        "a list (comma-separated in a URL or a multipart field)",
+    )
+    path: Names | None = Field(None, description="another name for given")
+    absent: Names | None = Field(
+        None, description="paths of knowledge that does not apply, written as given is"
+    )
     n: Count = Field(1, description=f"the number of images, 1 to {MOST_IMAGES}")
     temperature: Number = Field(
         1.0, description="a finite number of 0 or more that scales the latent noise; 1 is exact"
@@ -101,6 +109,12 @@ class SampleRequest(Asked):
         if values.get("given") not in (None, values["path"]):
             _refuse("path", "given and path name the same thing; send one of them")
         return values | {"given": values["path"]}
+
+    @property
+    def title(self) -> str | None:
+        """What was given, for an answer: ``bit0,bit1,-bit2``, the last one absent."""
+        kinds = [*(self.given or []), *(f"-{path}" for path in self.absent or [])]
+        return ",".join(kinds) or None
 
 
 class PosteriorRequest(Asked):

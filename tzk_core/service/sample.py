@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from tzk_core.composition import LOW_SAMPLE_SIZE, LowSampleSize, hardly_overlap
 from tzk_core.conditional import Draw, Prior
 from tzk_core.data.decoding import encode_png
 from tzk_core.data.quantisation import nll_nats, to_pixels
@@ -42,6 +44,7 @@ class Samples:
     path: str | None
     temperature: float
     acceptance_rate: float | None
+    effective_sample_size: float | None
     exact: bool
     nlls: list[float] = field(default_factory=list)
 
@@ -57,6 +60,8 @@ class Samples:
         reasons: Reasons = {}
         if self.acceptance_rate is None:
             reasons["acceptance_rate"] = "no code was drawn, or none was refused"
+        if self.effective_sample_size is None:
+            reasons["effective_sample_size"] = "nothing was resampled"
         images = [
             Sampled(seed=seed, png=base64_png(one), nll_nats=finite(nll, "nll_nats", reasons))
             for seed, one, nll in zip(self.seeds, self.pixels, self.nlls, strict=True)
@@ -66,10 +71,18 @@ class Samples:
             path=self.path,
             temperature=self.temperature,
             acceptance_rate=self.acceptance_rate,
+            effective_sample_size=self.effective_sample_size,
             exact=self.exact,
             images=images,
+            notes=self.notes,
             reasons=reasons,
         )
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever asked should know, in words."""
+        size = self.effective_sample_size
+        return [] if size is None or size >= LOW_SAMPLE_SIZE else [hardly_overlap(self.path, size)]
 
 
 @dataclass(frozen=True)
@@ -82,13 +95,14 @@ def sample(model: TzK, requests: Sequence[SampleRequest | TzkError]) -> list[Sam
     """The images of each request, or its error, in order."""
 
     def prepare(asked: SampleRequest) -> _Work:
-        if asked.given is not None:
-            must_know(model, asked.given, "/given")
+        for pointer, paths in (("/given", asked.given), ("/absent", asked.absent)):
+            for path in paths or []:
+                must_know(model, path, pointer)
         return _Work(asked, seeds_from(seed_of(asked.seed), asked.n))
 
     def key(work: _Work):
         asked = work.asked
-        same = (asked.given, asked.temperature, asked.code_temperature, asked.paper_sampler)
+        same = (asked.title, asked.temperature, asked.code_temperature, asked.paper_sampler)
         # The acceptance rate is of one draw: where it is told, others must not be in it.
         return (*same, id(work) if asked.format == "json" else None)
 
@@ -106,6 +120,7 @@ def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
     usable = torch.isfinite(t).flatten(1).all(1).cpu()
     pixels = to_pixels(torch.nan_to_num(t)).cpu()
     rates = [draw.acceptance_rate for draw in drawn]
+    sizes = [d.effective_sample_size for d in drawn if d.effective_sample_size is not None]
     results, start = [], 0
     for work in group:
         part = slice(start, start + work.asked.n)
@@ -118,9 +133,10 @@ def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
             Samples(
                 pixels=pixels[part].numpy(),
                 seeds=work.seeds,
-                path=work.asked.given,
+                path=work.asked.title,
                 temperature=work.asked.temperature,
                 acceptance_rate=None if None in rates else sum(rates) / len(rates),
+                effective_sample_size=min(sizes, default=None),
                 exact=all(draw.exact for draw in drawn),
                 nlls=_nlls(model, pixels[part], work.seeds) if told else [],
             )
@@ -130,15 +146,18 @@ def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
 
 def _draw(model: TzK, asked: SampleRequest, seeds: list[int]) -> Draw:
     rows = Rows(seeds)
-    if asked.given is None:
+    if asked.title is None:
         return Prior(model, asked.temperature).draw(len(seeds), rows=rows)
     distribution = model.given(
-        asked.given,
+        *(asked.given or []),
+        absent=asked.absent or [],
         temperature=asked.temperature,
         code_temperature=asked.code_temperature,
         paper_sampler=asked.paper_sampler,
     )
-    return distribution.draw(len(seeds), rows=rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LowSampleSize)  # the answer's notes say it
+        return distribution.draw(len(seeds), rows=rows)
 
 
 def _nlls(model: TzK, pixels: torch.Tensor, seeds: list[int]) -> list[float]:
