@@ -33,6 +33,7 @@ class BuildWithConfiguration(build_py):
 
 CORE = [
     "click>=8.1",
+    "filelock>=3.15",
     "huggingface_hub>=0.30",
     "numpy>=1.26",
     "pillow>=10.3",
@@ -61,10 +62,13 @@ EXTRAS = {
     ],
     "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
     "cluster": ["ray>=2.40"],
+    # What benchmarks/training.py compares with.
+    "bench": ["normflows==1.7.3"],
 }
 EXTRAS["dev"] = [
     *EXTRAS["train"],
     *EXTRAS["serve"],
+    *EXTRAS["cluster"],
     "pre-commit>=3.7",
     "pytest>=8.0",
     "ruff>=0.9",

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import struct
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,9 @@ from PIL import Image
 os.environ["HF_HUB_OFFLINE"] = "1"
 # As the command line does, and for the same reason.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Prepared images of tests are kept apart, for as long as the tests run.
+_CACHE = tempfile.TemporaryDirectory(prefix="tzk-test-cache-")
+os.environ["TZK_CACHE"] = _CACHE.name
 # A shell that starts the tests in the background ignores SIGINT for them and all they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

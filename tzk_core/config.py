@@ -11,7 +11,7 @@ from .data.preparation import Preparation
 
 __all__ = ["FORMAT_VERSION", "FlowConfig", "KnowledgeConfig", "TzKConfig", "paper_knowledge"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class _Config(BaseModel):
@@ -71,10 +71,12 @@ class KnowledgeConfig(_Config):
 class TzKConfig(_Config):
     """A whole model: its observation, its t-flow, its knowledge."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[2] = Field(FORMAT_VERSION, description="of config.json")
     observation: tuple[int, ...] = Field(description="(C, H, W) of an image, or (C,) of a code")
-    flow: FlowConfig = Field(default_factory=FlowConfig)
-    knowledge: dict[str, KnowledgeConfig] = Field(default_factory=dict)
+    flow: FlowConfig = Field(default_factory=FlowConfig, description="the t-flow's sizes")
+    knowledge: dict[str, KnowledgeConfig] = Field(
+        default_factory=dict, description="its kinds of knowledge by name"
+    )
     exclusive: bool = Field(
         False, description="whether the kinds of this level exclude each other (ten digits)"
     )

@@ -25,6 +25,10 @@ and with ``product`` as Eq. 3 and 4 have it,
 which for K ≥ 2 is no bound, does not train the prior at K = 2, and for K > 2 rewards scaling z up
 for ever if the t-flow trains (design, section 4, property 1).
 
+A step's batch may be worked on in parts (other processes, gradient accumulation): each part takes a
+run of its rows, but draws the noise of all of them and divides by how many there are in all. So the
+parts' totals, and their gradients, add up to the whole batch's, however it is cut.
+
 An unknown e contributes no term. In a hierarchy ``c.detach()`` enters everything of a child except
 its discriminators p_enc(e_j∣c), which go on shaping c: a child's density of c would otherwise be
 raised without bound by shrinking c (property 4).
@@ -49,7 +53,7 @@ if TYPE_CHECKING:
     from .knowledge import Knowledge
     from .model import TzK
 
-__all__ = ["Existence", "ObjectiveConfig", "Terms", "check_objective", "objective"]
+__all__ = ["Existence", "ObjectiveConfig", "Part", "Terms", "check_objective", "objective"]
 
 # For each path, e ∈ {1, 0, −1 unknown} of every row, (B,).
 Existence = dict[str, Tensor]
@@ -84,13 +88,56 @@ class ObjectiveConfig(BaseModel):
 
 @dataclass
 class Terms:
-    """What is maximised, in nats a row of the batch, and what is worth watching."""
+    """What is maximised, in nats a row of the batch, and what is worth watching.
+
+    Everything here is a sum over rows divided by how many rows there are in the whole batch: parts
+    of a batch add up.
+    """
 
     total: Tensor | float = 0.0  # scalar
     logs: dict[str, Tensor] = field(default_factory=dict)
+    moments: dict[str, Tensor] = field(default_factory=dict)  # (2, C): E[c], E[c²] of a kind
 
-    def add(self, name: str, value: Tensor) -> None:
-        self.logs[name] = value.detach()
+    def add(self, name: str, values: Tensor, count: int) -> None:
+        """Watches the mean of ``values`` over ``count`` rows, of which some may be elsewhere."""
+        self.logs[name] = values.detach().sum() / count
+
+    def join(self, other: Terms) -> None:
+        """Adds another part of the same batch to what is watched."""
+        for mine, theirs in ((self.logs, other.logs), (self.moments, other.moments)):
+            for name, value in theirs.items():
+                mine[name] = mine[name] + value if name in mine else value
+
+    def figures(self) -> dict[str, Tensor]:
+        """What is watched, of the whole batch once its parts are joined: scalars."""
+        variances = {
+            f"{path}/code_variance": (square - mean.square()).mean()
+            for path, (mean, square) in self.moments.items()
+        }
+        return self.logs | variances
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows ``start`` to ``stop`` of the ``count`` rows of a batch: those that are here."""
+
+    count: int
+    start: int
+    stop: int
+
+    @property
+    def here(self) -> slice:
+        return slice(self.start, self.stop)
+
+    def among(self, chosen: Tensor) -> tuple[Tensor, Part]:
+        """What is here of the rows ``chosen`` of the batch (ascending).
+
+        Returns:
+            Their places among the rows that are here, and which part of the chosen they are.
+        """
+        before = int((chosen < self.start).sum())
+        until = int((chosen < self.stop).sum())
+        return chosen[before:until] - self.start, Part(len(chosen), before, until)
 
 
 def check_objective(model: TzK, config: ObjectiveConfig, trains_flow: bool) -> None:
@@ -130,30 +177,39 @@ def objective(
     latent: tuple[Tensor, Tensor] | None = None,
     flow: bool = True,
     knowledge: bool = True,
+    part: Part | None = None,
+    balance: dict[str, Tensor] | None = None,
 ) -> Terms:
     """What a step maximises, in nats, averaged over the batch.
 
     Args:
-        t: observations, (B, …).
-        existence: e of every path; paths that are missing are unknown.
-        generator: of the codes' noise.
+        t: observations, (B, …), or those of ``part`` alone.
+        existence: e of every path, of the whole batch; paths that are missing are unknown.
+        generator: of the codes' noise; it draws the same whatever the part.
         step: of the stage, for schedules.
         latent: (z, log_det) of ``model.flow.encode(t)`` where it is known and the flow is frozen.
         flow, knowledge: which terms.
+        part: which rows of the batch ``t`` holds; all of them by default. The terms of all parts
+            of a batch, each with a generator in the same state, add up to the batch's.
+        balance: weights of the batch's rows in the terms of the discriminators of a path, (B,)
+            each (:mod:`tzk_core.training.mixing`); 1 for paths that are missing.
     """
     terms = Terms()
     if latent is None:
         latent = model.flow.encode(t)
+    rows = Part(len(t), 0, len(t)) if part is None else part
     if flow:
         dims = math.prod(model.observation_shape)
-        terms.add("bits_per_dim", 8 - _log_prior(latent).mean() / (dims * math.log(2)))
+        log_p = _log_prior(latent)
+        terms.add("bits_per_dim", 8 - log_p / (dims * math.log(2)), rows.count)
         if not (config.product and knowledge):
-            terms.total = terms.total + _log_prior(latent).mean()
+            terms.total = terms.total + log_p.sum() / rows.count
     if knowledge:
         weights = _Weights(
             config, at(config.kl_weight, step), at(config.discriminator_weight, step), generator
         )
-        _Level(weights, terms).add(model, t, t, latent, existence, prefix="")
+        level = _Level(weights, terms, rows, balance or {})
+        level.add(model, t, t, latent, existence, prefix="")
     return terms
 
 
@@ -164,9 +220,13 @@ class _Weights:
     discriminator: float
     generator: torch.Generator
 
-    def normal(self, like: Tensor) -> Tensor:
-        noise = torch.randn(like.shape, generator=self.generator, dtype=like.dtype)
-        return noise.to(like.device)
+    def normal(self, like: Tensor, rows: Part) -> Tensor:
+        """Noise for the rows that are here, drawn for all."""
+        return self.whole_normal(like, rows)[rows.here]
+
+    def whole_normal(self, like: Tensor, rows: Part) -> Tensor:
+        shape = (rows.count, *like.shape[1:])
+        return torch.randn(shape, generator=self.generator, dtype=like.dtype).to(like.device)
 
     def from_encoder(self) -> bool:
         """Whether this batch's codes come from the encoder (always, for elbo)."""
@@ -176,10 +236,18 @@ class _Weights:
 
 
 class _Level:
-    """The terms of one level of the hierarchy, weighted by ``scale``."""
+    """The terms of one level of the hierarchy, weighted by ``scale``; ``rows`` of it are here."""
 
-    def __init__(self, weights: _Weights, terms: Terms, scale: float = 1.0) -> None:
-        self.weights, self.terms, self.scale = weights, terms, scale
+    def __init__(
+        self,
+        weights: _Weights,
+        terms: Terms,
+        rows: Part,
+        balance: dict[str, Tensor],
+        scale: float = 1.0,
+    ) -> None:
+        self.weights, self.terms, self.rows, self.scale = weights, terms, rows, scale
+        self.balance = balance
 
     def add(
         self,
@@ -190,9 +258,12 @@ class _Level:
         existence: Existence,
         prefix: str,
     ) -> None:
-        """Every kind of ``tzk``: ``t`` enters everything but p_enc(e|t), ``t_shaping`` that."""
+        """Every kind of ``tzk``: ``t`` enters everything but p_enc(e|t), ``t_shaping`` that.
+
+        ``t``, ``t_shaping`` and ``latent`` hold the rows that are here, ``existence`` all rows.
+        """
         product = self.weights.config.name == "tzk" and self.weights.config.product
-        known_kinds = torch.zeros(len(t), dtype=t.dtype, device=t.device)
+        known_kinds = torch.zeros(self.rows.count, dtype=t.dtype, device=t.device)
         from_encoder = self.weights.from_encoder()
         for name, kind in tzk.kinds().items():
             e = existence.get(name)
@@ -201,87 +272,123 @@ class _Level:
                 continue
             known_kinds[known] += 1
             # With a product every row has a K of its own, so terms are averaged over the batch.
-            share = len(known) / len(t) if product else 1.0
+            share = len(known) / self.rows.count if product else 1.0
             path = prefix + name
             truth = e[known]
-            self._discriminate(kind, t_shaping[known], truth, path, share)
+            here, part = self.rows.among(known)
+            balance = self._of(name, known)
+            self._discriminate(kind, t_shaping[here], truth, part, path, share, balance)
             for value in (1, 0):
                 rows = known[truth == value]
                 if len(rows):
-                    part = share * len(rows) / len(known)
+                    weight = share * len(rows) / len(known)
                     self._branch(
-                        kind, value, rows, part, t, latent, existence, path, from_encoder, name
+                        kind, value, rows, weight, t, latent, existence, path, from_encoder, name
                     )
         if product:
             # ½ log p(t) of the encoder form, −½ (K − 1) log p(t) of the decoder form.
             weight = 0.5 - 0.5 * (known_kinds - 1)
             weight = torch.where(known_kinds > 0, weight, torch.ones_like(weight))
-            self._credit((weight * _log_prior(latent)).mean(), 1.0)
+            weighted = weight[self.rows.here] * _log_prior(latent)
+            self._credit(weighted, self.rows.count, 1.0)
 
-    def _credit(self, value: Tensor, share: float) -> None:
-        self.terms.total = self.terms.total + self.scale * share * value
+    def _credit(self, values: Tensor, count: int, share: float) -> None:
+        """Adds ``share`` of the mean over ``count`` rows, of which ``values`` are those here."""
+        self.terms.total = self.terms.total + self.scale * share * (values.sum() / count)
 
-    def _discriminate(self, kind: Knowledge, t: Tensor, e: Tensor, path: str, share: float) -> None:
-        logit = kind.t_discriminator(t)
+    def _of(self, name: str, rows: Tensor) -> Tensor | float:
+        """The weights of some rows for the discriminators of a kind."""
+        weights = self.balance.get(name)
+        return 1.0 if weights is None else weights[rows]
+
+    def _discriminate(
+        self,
+        kind: Knowledge,
+        t: Tensor,
+        e: Tensor,
+        part: Part,
+        path: str,
+        share: float,
+        balance: Tensor | float,
+    ) -> None:
+        logit, e = kind.t_discriminator(t), e[part.here]
         log_e = -softplus(torch.where(e == 1, -logit, logit))
         weight = self.weights.discriminator
         if self.weights.config.name == "tzk":
             weight = 0.5 * weight
-        self._credit(log_e.mean(), share * weight)
-        self.terms.add(f"{path}/t_accuracy", ((logit > 0) == (e == 1)).float().mean())
+        self._credit(_here(balance, part) * log_e, part.count, share * weight)
+        self.terms.add(f"{path}/t_accuracy", ((logit > 0) == (e == 1)).float(), part.count)
 
     def _branch(
         self, kind, value, rows, share, t, latent, existence, path, from_encoder, name
     ) -> None:
         """The rows that have e = ``value``, and the child of those that exist."""
         w, config = self.weights, self.weights.config
-        z, log_det = latent[0][rows], latent[1][rows]
+        here, part = self.rows.among(rows)
+        z, log_det = latent[0][here], latent[1][here]
         encoder = kind.encoders[value]
-        base = encoder.base(t[rows])
+        base = encoder.base(t[here])
         if from_encoder:
-            c, log_q = encoder.sample(base, w.normal(base[0]))
+            c, log_q = encoder.sample(base, w.normal(base[0], part))
         else:
-            c = _prior_codes(kind, value, w, base[0])
+            c = _prior_codes(kind, value, w, base[0], part)
             log_q = encoder.log_prob(base, c)
         log_p_c = kind.code_prior.log_prob(c)
         log_p_t = kind.decoders[value].log_prob(z, c) + log_det
         log_p_e = kind.c_discriminator.log_prob(c, value)
+        told = w.discriminator * _here(self._of(name, rows), part) * log_p_e
         if config.name == "elbo":
-            bound = log_p_t + w.kl * (log_p_c - log_q) + w.discriminator * log_p_e
+            bound = log_p_t + w.kl * (log_p_c - log_q) + told
         else:
-            bound = 0.5 * (log_q + log_p_t + log_p_c + w.discriminator * log_p_e)
+            bound = 0.5 * (log_q + log_p_t + log_p_c + told)
             if not config.product:
                 bound = bound + 0.5 * _log_prior((z, log_det))
-        self._credit(bound.mean(), share)
-        self._watch(path, value, log_q, log_p_c, log_p_t, log_p_e, (z, log_det), c, base[1])
+        self._credit(bound, part.count, share)
+        self._watch(
+            path, value, part.count, log_q, log_p_c, log_p_t, log_p_e, (z, log_det), c, base[1]
+        )
         if value == 1 and kind.child is not None and from_encoder:
-            below = {p[len(name) + 1 :]: e[rows] for p, e in _below(existence, name).items()}
-            self._child(kind.child, c, below, share, path)
+            below, balance = (_below(known, name, rows) for known in (existence, self.balance))
+            self._child(kind.child, c, below, balance, part, share, path)
 
-    def _child(self, child: TzK, c: Tensor, below: Existence, share: float, path: str) -> None:
+    def _child(
+        self,
+        child: TzK,
+        c: Tensor,
+        below: Existence,
+        balance: dict[str, Tensor],
+        rows: Part,
+        share: float,
+        path: str,
+    ) -> None:
         still = c.detach() if self.weights.config.stop_child_density else c
         latent = child.flow.encode(still)
         log_p = _log_prior(latent)
-        inner = _Level(self.weights, self.terms, self.scale * share)
+        inner = _Level(self.weights, self.terms, rows, balance, self.scale * share)
         if not self.weights.config.product:
-            inner._credit(log_p.mean(), 1.0)
-        self.terms.add(f"{path}/child_log_prob", log_p.mean())
+            inner._credit(log_p, rows.count, 1.0)
+        self.terms.add(f"{path}/child_log_prob", log_p, rows.count)
         inner.add(child, still, c, latent, below, prefix=path + "/")
 
-    def _watch(self, path, value, log_q, log_p_c, log_p_t, log_p_e, latent, c, log_sigma) -> None:
-        add = self.terms.add
-        add(f"{path}/c_accuracy_{value}", (log_p_e > -math.log(2)).float().mean())
+    def _watch(
+        self, path, value, count, log_q, log_p_c, log_p_t, log_p_e, latent, c, log_sigma
+    ) -> None:
+        def add(name: str, values: Tensor) -> None:
+            self.terms.add(f"{path}/{name}", values, count)
+
+        add(f"c_accuracy_{value}", (log_p_e > -math.log(2)).float())
         if value == 0:
             return
         log_enc = _log_prior(latent) + log_q
         log_dec = log_p_t + log_p_c + log_p_e
-        add(f"{path}/log_enc", log_enc.mean())
-        add(f"{path}/log_dec", log_dec.mean())
-        add(f"{path}/gap", (log_enc - log_dec).mean())
-        add(f"{path}/kl", (log_q - log_p_c).mean())
-        add(f"{path}/reconstruction", log_p_t.mean())
-        add(f"{path}/code_variance", c.var(0, correction=0).mean())
-        add(f"{path}/encoder_log_sigma", log_sigma.mean())
+        add("log_enc", log_enc)
+        add("log_dec", log_dec)
+        add("gap", log_enc - log_dec)
+        add("kl", log_q - log_p_c)
+        add("reconstruction", log_p_t)
+        add("encoder_log_sigma", log_sigma.mean(1))
+        still = c.detach()
+        self.terms.moments[path] = torch.stack([still.sum(0), still.square().sum(0)]) / count
 
 
 def _log_prior(latent: tuple[Tensor, Tensor]) -> Tensor:
@@ -289,11 +396,16 @@ def _log_prior(latent: tuple[Tensor, Tensor]) -> Tensor:
     return standard_normal(latent[0]) + latent[1]
 
 
-def _prior_codes(kind: Knowledge, value: int, weights: _Weights, like: Tensor) -> Tensor:
-    """Codes from p_dec(c), or from p_dec(c|e) by acceptance, one for each row of ``like``."""
-    c = kind.code_prior.transform(weights.normal(like))
+def _prior_codes(
+    kind: Knowledge, value: int, weights: _Weights, like: Tensor, rows: Part
+) -> Tensor:
+    """Codes from p_dec(c), or from p_dec(c|e) by acceptance, for the rows that are here.
+
+    Acceptance looks at the codes of all rows: how many draws it takes must not depend on the part.
+    """
+    c = kind.code_prior.transform(weights.whole_normal(like, rows))
     if weights.config.prior_codes == "prior":
-        return c
+        return c[rows.here]
     waiting = torch.ones(len(c), dtype=torch.bool, device=c.device)
     for _ in range(64):
         with torch.no_grad():
@@ -303,10 +415,19 @@ def _prior_codes(kind: Knowledge, value: int, weights: _Weights, like: Tensor) -
         waiting = waiting & (u >= p)
         if not waiting.any():
             break
-        fresh = kind.code_prior.transform(weights.normal(like))
+        fresh = kind.code_prior.transform(weights.whole_normal(like, rows))
         c = torch.where(waiting.unsqueeze(1), fresh, c)
-    return c
+    return c[rows.here]
 
 
-def _below(existence: Existence, name: str) -> Existence:
-    return {path: e for path, e in existence.items() if path.startswith(name + "/")}
+def _here(weights: Tensor | float, part: Part) -> Tensor | float:
+    return weights[part.here] if isinstance(weights, Tensor) else weights
+
+
+def _below(known: dict[str, Tensor], name: str, rows: Tensor) -> dict[str, Tensor]:
+    """What is known of ``rows`` below a kind, by paths that start there."""
+    return {
+        path[len(name) + 1 :]: values[rows]
+        for path, values in known.items()
+        if path.startswith(name + "/")
+    }

@@ -12,9 +12,9 @@ class Ramp(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    start: float = Field(ge=0)
-    end: float = Field(ge=0)
-    steps: int = Field(ge=1)
+    start: float = Field(ge=0, description="the weight at step 0")
+    end: float = Field(ge=0, description="the weight from step `steps` on")
+    steps: int = Field(ge=1, description="steps from one to the other")
 
 
 Weight = float | Ramp

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tzk_core.data import sources
 from tzk_core.data.decoding import encode_png
+from tzk_core.data.hub_names import HubSource
 from tzk_core.data.preparation import Preparation
 from tzk_core.data.sources import load, splits
 from tzk_core.errors import UsageError, WorkFailed
@@ -262,7 +263,7 @@ def hub(tmp_path, monkeypatch):
         columns = {"img": [_png(level) for level in levels], "label": [1] * len(levels)}
         name = f"{split}-00000-of-00001.parquet"
         _write(tmp_path / "owner" / "toy" / "data" / name, columns, features)
-    monkeypatch.setitem(sources.HUB, "toy", (str(tmp_path / "owner" / "toy"), None))
+    monkeypatch.setitem(sources.HUB, "toy", HubSource(str(tmp_path / "owner" / "toy")))
 
 
 @pytest.mark.usefixtures("hub")

@@ -119,7 +119,7 @@ def answers_double(model):
 def test_the_folder(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["README.md", CONFIG, WEIGHTS]
     stored = json.loads((folder / CONFIG).read_text())
-    assert stored["format_version"] == 1
+    assert stored["format_version"] == 2
     assert stored["weights_sha256"] == sha256(folder / WEIGHTS)
     assert "library_name: tzk" in (folder / "README.md").read_text()
 
@@ -187,7 +187,7 @@ BROKEN = {
     "missing config": (lambda f: (f / CONFIG).unlink(), "is no run: there is no"),
     "config that is no JSON": (lambda f: (f / CONFIG).write_text("{"), "cannot be read"),
     "config that is a list": (lambda f: (f / CONFIG).write_text("[]"), "format_version None"),
-    "another format": (lambda f: change_config(f, format_version=2), "has format_version 2"),
+    "another format": (lambda f: change_config(f, format_version=1), "has format_version 1"),
     "a format that is text": (lambda f: change_config(f, format_version="x"), "format_version 'x'"),
     "an unknown key": (lambda f: change_config(f, colour="red"), "is wrong at colour"),
     "a wrong value": (lambda f: change_config(f, observation=[0]), "is wrong at observation"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from tzk_core.config import FlowConfig, KnowledgeConfig
 from tzk_core.data.images import Images
 from tzk_core.errors import UsageError
-from tzk_core.training.labels import UNKNOWN, existence_of
+from tzk_core.training.labels import UNKNOWN, binary_digits, existence_of
 from tzk_core.training.recipe import SourceConfig
 
 
@@ -143,3 +145,109 @@ def test_kinds_are_added_from_what_is_known():
     assert model.paths() == ["a", "a/one", "a/two", "a/three"]
     now = model.state_dict()
     assert all(torch.equal(now[k].nan_to_num(), before[k].nan_to_num()) for k in before)
+
+
+# --- overlaps, attributes, binary digits ----------------------------------------------------------
+
+
+def test_data_sets_that_overlap_are_unknown_of_each_other():
+    parts = [
+        (source(knowledge="faces", overlaps=["photos"]), images([-1], [])),
+        (source(knowledge="photos"), images([-1, -1], [])),
+        (source(knowledge="digits"), images([-1], [])),
+    ]
+    u = UNKNOWN
+    assert existence(*parts) == {
+        "faces": [1, u, u, 0],
+        "photos": [u, 1, 1, 0],
+        "digits": [0, 0, 0, 1],
+    }
+
+
+def test_a_source_that_nobody_names_may_hold_what_it_says():
+    assert existence(
+        (source(knowledge="faces"), images([-1], [])),
+        (source(knowledge="digits"), images([-1], [])),
+        (source(overlaps=["faces"]), images([-1], [])),
+    ) == {"faces": [1, 0, UNKNOWN], "digits": [0, 1, 0]}
+
+
+def with_attributes(labels: list[int], names: list[str], **attributes) -> Images:
+    plain = images(labels, names)
+    return dataclasses.replace(
+        plain, attributes={k: np.array(v, np.int8) for k, v in attributes.items()}
+    )
+
+
+def test_attributes_are_given_as_they_are():
+    faces = with_attributes([-1, -1, -1], [], Wearing_Hat=[1, 0, -1], Young=[1, 1, 0])
+    asked = source(knowledge="faces", attributes=True)
+    u = UNKNOWN
+    other = (source(knowledge="digits"), images([-1], []))
+    assert existence((asked, faces), other) == {
+        "faces": [1, 1, 1, 0],
+        "faces/wearing_hat": [1, 0, u, u],
+        "faces/young": [1, 1, 0, u],
+        "digits": [0, 0, 0, 1],
+    }
+    at_root = existence((asked.model_copy(update={"at_root": True}), faces), other)
+    assert at_root["wearing_hat"] == [1, 0, u, u]
+    assert "faces/young" not in at_root
+    alone = existence((source(attributes=["Young"]), with_attributes([-1], [], Young=[1])))
+    assert alone == {"young": [1]}
+    known = existence_of([(asked, faces)])
+    assert known.labels["faces/wearing_hat"] == "Wearing_Hat"
+
+
+def test_attributes_of_two_sources_at_the_root_are_one_kind():
+    parts = [
+        (source(knowledge=name, attributes=True, at_root=True), with_attributes([-1], [], Old=[v]))
+        for name, v in (("a", 1), ("b", 0))
+    ]
+    assert existence(*parts) == {"a": [1, 0], "b": [0, 1], "old": [1, 0]}
+
+
+def test_binary_digits_of_the_label():
+    """Label 3 of ten is 0011 (paper, Section 4.4)."""
+    cifar = images([3, 9, 4, -1], [f"class {n}" for n in range(10)])
+    u = UNKNOWN
+    expected = {
+        "bit0": [1, 1, 0, u],
+        "bit1": [1, 0, 0, u],
+        "bit2": [0, 0, 1, u],
+        "bit3": [0, 1, 0, u],
+    }
+    assert existence((source(binary_digits=True), cifar)) == expected
+    below = existence((source(knowledge="cifar10", binary_digits=True), cifar))
+    assert below == {"cifar10": [1] * 4} | {f"cifar10/{k}": v for k, v in expected.items()}
+
+
+def test_labels_that_are_numbers_are_those_numbers():
+    """The names of class folders are in the order of text: 0, 10, 2."""
+    digits = binary_digits(images([0, 1, 2], ["0", "10", "2"]))
+    assert digits.tolist() == [[0, 0, 0, 0], [0, 1, 0, 1], [0, 1, 0, 0]]
+    with pytest.raises(UsageError, match="no labels, but its recipe says binary_digits"):
+        existence_of([(source(binary_digits=True), images([-1], []))])
+
+
+def test_two_kinds_of_one_name():
+    faces = with_attributes([0], ["Young"], young=[1])
+    with pytest.raises(UsageError, match="two kinds called 'young'"):
+        existence_of([(source(classes=True, attributes=True), faces)])
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"sources": [{"source": "x", "exclusive": True, "binary_digits": True}]}, "exclusive"),
+        ({"sources": [{"source": "x", "knowledge": "a", "overlaps": ["b"]}]}, "overlaps"),
+        ({"sources": [{"source": "x", "knowledge": "a", "overlaps": ["a"]}]}, "overlaps"),
+        ({"sources": [{"source": "x", "weight": 1}, {"source": "y"}]}, "weight"),
+        ({"sources": [{"source": "x", "weight": 0}]}, "weight"),
+    ],
+)
+def test_recipes_that_contradict_themselves(data, told):
+    from tzk_core.training.recipe import parse_recipe
+
+    with pytest.raises(UsageError, match=told):
+        parse_recipe({"name": "x", "data": data, "stages": [{"train": "flow", "steps": 1}]})

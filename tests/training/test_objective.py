@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from model.linear_gaussian import Kind, generator, world, write_into
 from tzk_core.config import FlowConfig, KnowledgeConfig, TzKConfig, paper_knowledge
 from tzk_core.errors import UsageError
 from tzk_core.model import TzK
-from tzk_core.objective import ObjectiveConfig, check_objective, objective
+from tzk_core.objective import ObjectiveConfig, Part, Terms, check_objective, objective
 from tzk_core.schedule import Ramp, at
 
 BOUND = ObjectiveConfig(kl_weight=1.0, discriminator_weight=1.0)
@@ -174,6 +175,71 @@ def test_an_unknown_existence_gives_no_gradient():
     objective(exact.model, t, {"a": e}, BOUND, generator(0), flow=False).total.backward()
     assert bool((t.grad[[0, 2]] != 0).any())
     assert torch.equal(t.grad[[1, 3]], torch.zeros(2, 2).double())
+
+
+# -- parts of a batch ------------------------------------------------------------------------------
+
+PARTS = [
+    ObjectiveConfig(),
+    ObjectiveConfig(stop_child_density=False, kl_weight=1.0),
+    ObjectiveConfig(name="tzk"),
+    ObjectiveConfig(name="tzk", encoder_fraction=0.0, prior_codes="conditional"),
+    ObjectiveConfig(name="tzk", product=True, unbounded=True),
+]
+
+
+@pytest.mark.parametrize("config", PARTS, ids=lambda config: f"{config.name}-{config.prior_codes}")
+@pytest.mark.parametrize("edges", [[0, 4, 8], [0, 1, 1, 7, 8], list(range(9))], ids=str)
+def test_the_parts_of_a_batch_add_up_to_it(config, edges):
+    """Values, figures and gradients, with parts in which some kind, or anyone, is missing."""
+    model = hierarchy()
+    model.add_knowledge("other", model.find("a").config, generator=generator(5))
+    t = torch.randn(8, 2, generator=generator(2), dtype=torch.float64)
+    existence = {
+        "a": torch.tensor([1, 1, 0, 1, -1, 1, 1, 0], dtype=torch.int8),
+        "a/b": torch.tensor([1, 0, -1, 0, -1, 1, 1, -1], dtype=torch.int8),
+        "other": torch.tensor([-1, -1, -1, -1, -1, 0, 1, 1], dtype=torch.int8),
+    }
+    balance = {"a": torch.rand(8, generator=generator(6), dtype=torch.float64)}
+
+    def worked_out(bounds: list[int]) -> tuple[dict, dict]:
+        model.zero_grad()
+        joined, total = Terms(), 0.0
+        for start, stop in pairwise(bounds):
+            part = Part(8, start, stop)
+            source = generator(3)
+            own = t[part.here]
+            terms = objective(model, own, existence, config, source, part=part, balance=balance)
+            terms.total.backward()
+            total += float(terms.total.detach())
+            joined.join(terms)
+        gradients = {key: p.grad for key, p in model.named_parameters()}
+        return {"total": total} | {k: float(v) for k, v in joined.figures().items()}, gradients
+
+    (whole, gradients), (sums, added) = worked_out([0, 8]), worked_out(edges)
+    assert sums == pytest.approx(whole, rel=1e-10, abs=1e-10)
+    assert len(whole) > 10
+    for key, gradient in gradients.items():
+        # None where nothing in the whole batch reaches it, in every way to cut it.
+        assert (gradient is None) == (added[key] is None), key
+        if gradient is not None:
+            assert torch.allclose(gradient, added[key], rtol=1e-9, atol=1e-12), key
+
+
+def test_balance_weighs_the_discriminators_alone():
+    model, t = hierarchy(), torch.randn(8, 2, generator=generator(2), dtype=torch.float64)
+    e = {"a": torch.tensor([1, 0] * 4, dtype=torch.int8)}
+
+    def total(w: float, weight: float | None) -> float:
+        config = ObjectiveConfig(discriminator_weight=w)
+        balance = None if weight is None else {"a": torch.full((8,), weight).double()}
+        return value(model, t, e, config, balance=balance)
+
+    assert total(10.0, 1.0) == total(10.0, None)
+    assert total(10.0, 0.5) == pytest.approx(total(5.0, None), rel=1e-12)
+    only = {"a": torch.tensor([2.0, 0, 2, 0, 2, 0, 2, 0]).double()}
+    said = value(model, t, e, ObjectiveConfig(discriminator_weight=10.0), balance=only)
+    assert said != pytest.approx(total(10.0, None), rel=1e-3)
 
 
 # -- hierarchy -------------------------------------------------------------------------------------
@@ -393,8 +459,8 @@ def test_conditional_prior_codes_are_those_that_exist():
 
     def accuracy(codes: str) -> float:
         config = ObjectiveConfig(name="tzk", encoder_fraction=0.0, prior_codes=codes)
-        logs = objective(exact.model, t, {"a": ones(4000)}, config, generator(0)).logs
-        return float(logs["a/code_variance"])
+        terms = objective(exact.model, t, {"a": ones(4000)}, config, generator(0))
+        return float(terms.figures()["a/code_variance"])
 
     truth = float(exact.a.code.cov.diagonal().mean())
     assert accuracy("prior") == pytest.approx(1.0, abs=0.1)

@@ -19,7 +19,7 @@ import yaml
 
 from tzk_core.errors import ModelUnavailable, UsageError, WorkFailed
 from tzk_core.model import TzK
-from tzk_core.training import loop, run
+from tzk_core.training import run
 from tzk_core.training.checkpoint import latest_checkpoint, load_checkpoint
 from tzk_core.training.interrupt import Interrupt
 from tzk_core.training.loop import Stage
@@ -104,10 +104,16 @@ def test_every_actnorm_was_started_from_data(whole):
 def test_metrics(whole):
     rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     assert {row["stage"] for row in rows} == {0, 1}
-    assert [row["step"] for row in rows if row["stage"] == 0] == [0, 9]
+    assert [row["step"] for row in rows if row["stage"] == 0 and "loss" in row] == [0, 9]
+    measured = [row for row in rows if "held_out_bits_per_dim" in row]
+    assert [(row["stage"], row["step"]) for row in measured] == [(0, 9)]
+    assert 0 < measured[0]["held_out_bits_per_dim"] < 20
+    assert [row["step"] for row in rows if "held_out_loss" in row] == [4]
     assert all(math.isfinite(v) for row in rows for v in row.values() if isinstance(v, float))
-    assert "mnist/t_accuracy" in rows[-1]
-    assert "mnist/1/t_accuracy" in rows[-1]
+    last = [row for row in rows if "loss" in row][-1]
+    assert "mnist/t_accuracy" in last
+    assert "mnist/1/t_accuracy" in last
+    assert last["bad_steps"] == 0
 
 
 def test_the_round_trip_on_real_images_after_training(whole, mnist):
@@ -131,7 +137,8 @@ def test_training_a_flow_helps(tmp_path, tiny_recipe):
     recipe = tiny_recipe("stages=[{train: flow, steps: 81, learning_rate: 1e-2, warmup: 5}]")
     train(recipe, out=out, device="cpu", quiet=True)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert rows[-1]["bits_per_dim"] < rows[0]["bits_per_dim"] - 0.3
+    bits = [row["bits_per_dim"] for row in rows if "bits_per_dim" in row]
+    assert bits[-1] < bits[0] - 0.3
 
 
 def test_the_same_recipe_gives_the_same_bytes(whole, tmp_path, tiny_recipe):
@@ -405,7 +412,7 @@ def test_what_cannot_be_read_is_told(tmp_path, class_folder, tiny_recipe, capsys
     recipe.data.max_bad_share = 0.1
     train(recipe, out=tmp_path / "run", device="cpu")
     told = capsys.readouterr().err
-    assert told.count("skipped") == 1
+    assert told.count(f"skipped {class_folder}") == 1
     assert "bad.png: the 8 bytes are no image" in told
 
 
@@ -446,45 +453,3 @@ def test_a_batch_of_which_nothing_is_known(tmp_path, tiny_recipe):
     model = train(recipe, out=tmp_path / "run", device="cpu", quiet=True)
     assert model.paths() == ["0", "1"]
     assert all(parameter.isfinite().all() for parameter in model.parameters())
-
-
-# -- losses that are not finite --------------------------------------------------------------------
-
-
-FLOW_ONLY = "stages=[{train: flow, steps: 10, batch: 16, checkpoint_every: 5}]"
-
-
-def spoil(monkeypatch, spoiled) -> None:
-    """The loss of the first stage is NaN in the steps for which ``spoiled(step)``."""
-    plain = loop.objective
-
-    def objective(*args, step, **kwargs):
-        terms = plain(*args, step=step, **kwargs)
-        if kwargs["flow"] and spoiled(step):
-            terms.total = terms.total * float("nan")
-        return terms
-
-    monkeypatch.setattr(loop, "objective", objective)
-
-
-def test_a_step_with_a_nan_is_left_out(tmp_path, monkeypatch, tiny_recipe):
-    with monkeypatch.context() as patch:
-        spoil(patch, lambda step: step in (3, 7, 8))
-        model = train(tiny_recipe(FLOW_ONLY), out=tmp_path / "run", device="cpu", quiet=True)
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
-
-
-def test_many_in_a_row_stop_the_run(tmp_path, monkeypatch, tiny_recipe):
-    monkeypatch.setattr(loop, "BAD_STEPS", 4)
-    spoil(monkeypatch, lambda step: step >= 5)
-    with pytest.raises(WorkFailed, match=r"not finite in 4 steps in a row, .* step 8; try"):
-        train(tiny_recipe(FLOW_ONLY), out=tmp_path / "run", device="cpu", quiet=True)
-    assert not (tmp_path / "run" / WEIGHTS).exists()
-    kept = load_checkpoint(latest_checkpoint(tmp_path / "run" / "checkpoints"))
-    assert all(parameter.isfinite().all() for parameter in kept.model.parameters())
-
-
-def test_bad_steps_that_are_not_in_a_row_do_not_add_up(tmp_path, monkeypatch, tiny_recipe):
-    monkeypatch.setattr(loop, "BAD_STEPS", 2)
-    spoil(monkeypatch, lambda step: step % 2 == 1)
-    train(tiny_recipe(FLOW_ONLY), out=tmp_path / "run", device="cpu", quiet=True)

@@ -39,5 +39,6 @@ def tiny_values(digits: str) -> dict:
             {"train": "flow", "steps": 10, "batch": 8, "checkpoint_every": 5, "ema": 0.9},
             {"train": "knowledge", "steps": 5, "batch": 16, "checkpoint_every": 4, "ema": 0.9},
         ],
+        "watch": {"tensorboard": False},
         "evaluation": {"existence_draws": 1000, "held_out": 10, "draws": 2},
     }

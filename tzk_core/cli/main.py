@@ -44,6 +44,9 @@ COMMANDS = {
     "add-knowledge": Lazy(
         "tzk_core.cli.knowledge:add_knowledge", "Add one kind of knowledge; nothing else changes."
     ),
+    "fit-knowledge": Lazy(
+        "tzk_core.cli.fit_knowledge:fit_knowledge", "Fit every kind of a run's recipe, in parallel."
+    ),
     "remove-knowledge": Lazy(
         "tzk_core.cli.knowledge:remove_knowledge", "Remove one kind of knowledge from a model."
     ),

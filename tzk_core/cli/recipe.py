@@ -10,7 +10,7 @@ __all__ = ["recipe"]
 
 @click.group()
 def recipe() -> None:
-    """List recipes, or show one with every default filled in."""
+    """List recipes, show one with every default filled in, or tell of every key."""
 
 
 @recipe.command("list")
@@ -31,3 +31,11 @@ def show(name: str, overrides: tuple[str, ...]) -> None:
 
     resolved = load_recipe(name, overrides).model_dump(mode="json")
     click.echo(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), nl=False)
+
+
+@recipe.command()
+def fields() -> None:
+    """Every key that a recipe may have, with its default and what it does, as Markdown."""
+    from ..training.fields import document
+
+    click.echo(document(), nl=False)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Images", "split_holdout"]
+__all__ = ["Images", "content_keys", "held_out", "split_holdout"]
 
 
 @dataclass
 class Images:
-    """Prepared images in memory.
+    """Prepared images, in memory or as a memory map.
 
     Attributes:
-        pixels: uint8, shape (N, C, H, W), contiguous.
+        pixels: uint8, shape (N, C, H, W). A memory map is read-only.
         labels: int64, shape (N,): an index into ``label_names``, or −1 for unknown.
         label_names: as they are displayed; `names.slugs` makes names of knowledge of them.
         native_dims: int64, shape (N,): see `preparation.Prepared`.
         name: what they are called: the last step of their source.
         skipped: one line for each file or row that could not be read.
+        attributes: for each attribute int8 of shape (N,), 1, 0, or −1 for unknown.
+        notes: what is worth telling of how they were read, in words.
+        known_fingerprint: ``fingerprint`` where it was worked out before.
     """
 
     pixels: np.ndarray
@@ -30,8 +34,13 @@ class Images:
     native_dims: np.ndarray
     name: str
     skipped: list[str] = field(default_factory=list)
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    known_fingerprint: InitVar[str | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, known_fingerprint: str | None) -> None:
+        if known_fingerprint is not None:
+            self.__dict__["fingerprint"] = known_fingerprint
         count = len(self.pixels)
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4:
             raise ValueError(
@@ -45,6 +54,9 @@ class Images:
             )
         if count and not -1 <= self.labels.min() <= self.labels.max() < len(self.label_names):
             raise ValueError(f"labels must lie in −1…{len(self.label_names) - 1}")
+        for name, values in self.attributes.items():
+            if values.shape != (count,) or not np.isin(values, (-1, 0, 1)).all():
+                raise ValueError(f"the attribute {name!r} must be 1, 0 or −1 for each image")
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -57,42 +69,79 @@ class Images:
         return digest.hexdigest()
 
     def subset(self, index: np.ndarray | slice) -> Images:
-        """The images of an index array, a mask or a slice, in its order."""
+        """The images of an index array, a mask or a slice, in its order, copied into memory."""
         return Images(
             pixels=np.ascontiguousarray(self.pixels[index]),
             labels=self.labels[index],
             label_names=self.label_names,
             native_dims=self.native_dims[index],
             name=self.name,
+            attributes={name: values[index] for name, values in self.attributes.items()},
         )
 
 
-def split_holdout(images: Images, share: float, seed: int) -> tuple[Images, Images]:
-    """Training and held-out images, about ``share`` of them held out.
+def content_keys(pixels: np.ndarray, seed: int) -> np.ndarray:
+    """A key of each image's bytes, uint64, shape (N,): equal images have equal keys.
 
-    The side of an image follows from its pixels and the seed alone. So equal images fall on the
-    same side, and an image stays on its side when the data grow, which matters to a model that is
-    added to for years. If chance holds out none (or all) of a few images, the one whose hash is
-    nearest to the threshold changes sides, with its equals.
+    Two of a million different images share one with a probability of 3 in 10⁸.
+
+    Args:
+        pixels: uint8, shape (N, C, H, W).
+        seed: makes other keys.
+    """
+    key = hashlib.sha256(str(seed).encode()).digest()
+    keys = np.empty(len(pixels), dtype=np.uint64)
+    for number, image in enumerate(pixels):
+        data = np.ascontiguousarray(image).data
+        digest = hashlib.blake2b(data, digest_size=8, key=key).digest()
+        keys[number] = int.from_bytes(digest, "little")
+    return keys
+
+
+def held_out(keys: Sequence[np.ndarray], share: float) -> list[np.ndarray]:
+    """Which images of several sources are held out, about ``share`` of them.
+
+    The side of an image follows from its key alone, so equal images fall on the same side whichever
+    source they are in, and an image stays on its side when the data grow, which matters to a model
+    that is added to for years. If chance holds out none (or all) of a source with few images, the
+    one whose key is nearest to the threshold changes sides, with its equals in every source.
+
+    Args:
+        keys: of the images of each source, from `content_keys` with one seed.
+        share: in [0, 1).
+
+    Returns:
+        A mask for each source, True for what is held out.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"the held-out share must lie in [0, 1), not {share}")
+    places = [_place(each) for each in keys]
+    out: set[float] = set()
+    kept: set[float] = set()
+    for place in places if share > 0 else ():
+        held = place < share
+        if len(place) and (place != place[0]).any():
+            if not held.any():
+                out.add(place.min())
+            elif held.all():
+                kept.add(place.max())
+    return [
+        ((place < share) | np.isin(place, list(out))) & ~np.isin(place, list(kept))
+        for place in places
+    ]
+
+
+def split_holdout(images: Images, share: float, seed: int) -> tuple[Images, Images]:
+    """Training and held-out images, by the rule of `held_out`.
 
     Args:
         share: in [0, 1).
         seed: any integer.
     """
-    if not 0 <= share < 1:
-        raise ValueError(f"the held-out share must lie in [0, 1), not {share}")
-    key = hashlib.sha256(str(seed).encode()).digest()
-    place = np.array([_place(key, image) for image in images.pixels], dtype=np.float64)
-    held = place < share
-    if share > 0 and len(np.unique(place)) > 1:
-        if not held.any():
-            held = place == place.min()
-        elif held.all():
-            held = place < place.max()
+    [held] = held_out([content_keys(images.pixels, seed)], share)
     return images.subset(~held), images.subset(held)
 
 
-def _place(key: bytes, image: np.ndarray) -> float:
-    """Uniform on [0, 1), a function of the image's bytes."""
-    digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8, key=key).digest()
-    return (int.from_bytes(digest, "little") >> 11) / 2**53
+def _place(keys: np.ndarray) -> np.ndarray:
+    """Uniform on [0, 1), float64."""
+    return (keys >> np.uint64(11)).astype(np.float64) / 2**53

@@ -59,13 +59,23 @@ class Preparation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    size: int = Field(default=32, ge=1, le=4096)
-    channels: Literal[1, 3] = 1
-    filter: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = "lanczos"
-    fit: Literal["crop", "stretch", "pad"] = "crop"
-    invert: bool = False
-    padding: bool = True
-    pad_value: int = Field(default=0, ge=0, le=255)
+    size: int = Field(default=32, ge=1, le=4096, description="height and width of what comes out")
+    channels: Literal[1, 3] = Field(
+        default=1, description="1: colour is turned to grey; 3: grey is copied to all three"
+    )
+    filter: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = Field(
+        default="lanczos", description="of the resizing, antialiased when it shrinks"
+    )
+    fit: Literal["crop", "stretch", "pad"] = Field(
+        default="crop",
+        description="of an image that is not square: crop its centre, stretch it, or pad it",
+    )
+    invert: bool = Field(default=False, description="whether black and white are swapped")
+    padding: bool = Field(
+        default=True,
+        description="whether an image not larger than `size` is centred on a ground, not resized",
+    )
+    pad_value: int = Field(default=0, ge=0, le=255, description="level of the ground")
 
     def apply(self, image: Image.Image) -> Prepared:
         """The image as the model takes it.

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["LEVELS", "bits_per_dim", "dequantise", "nll_nats", "to_pixels"]
+__all__ = ["LEVELS", "average_draws", "bits_per_dim", "dequantise", "nll_nats", "to_pixels"]
 
 LEVELS = 256
 
@@ -52,6 +52,15 @@ def to_pixels(t: Tensor) -> Tensor:
     """
     levels = torch.floor((t + 0.5) * LEVELS).clamp(0, LEVELS - 1)
     return torch.nan_to_num(levels, nan=0.0).to(torch.uint8)
+
+
+def average_draws(log_prob: Tensor) -> Tensor:
+    """log of the mean over noise draws of p(t), (S, B) → (B,).
+
+    The likelihoods are averaged, not their logs (design, section 11): the bound on the 256-level
+    image's log P(x) tightens as S grows.
+    """
+    return torch.logsumexp(log_prob, 0) - math.log(len(log_prob))
 
 
 def nll_nats(log_prob: Tensor, dims: int) -> Tensor:

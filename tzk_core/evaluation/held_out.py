@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..data.quantisation import nll_nats
+from ..data.quantisation import average_draws, nll_nats
 from ..model import TzK
 from ..randomness import derived
 
@@ -53,6 +53,7 @@ def measure(
     draws: int,
     seed: int,
     only: list[str] | None = None,
+    noise_draws: int = 1,
 ) -> tuple[list[Figure], Tensor]:
     """Bits/dim of the prior on all held-out images, and of each root kind on its own.
 
@@ -60,14 +61,27 @@ def measure(
         count: at most so many images, from the front of a seeded order.
         draws: codes of the importance estimate.
         only: root kinds; all by default.
+        noise_draws: of the dequantisation, whose likelihoods are averaged.
 
     Returns:
         The figures, and log p(t) of every image, nats, sorted.
     """
     index = torch.randperm(len(data), generator=derived(seed, "held out"))[:count]
     parts = list(index.split(BATCH))
-    observed = [data.observations(p, derived(seed, "held out", i)) for i, p in enumerate(parts)]
-    log_p = torch.cat([model.prior.log_prob(t.to(model.device)).cpu() for t in observed])
+
+    def observe(draw: int) -> list[Tensor]:
+        again = (draw,) if draw else ()
+        return [
+            data.observations(p, derived(seed, "held out", i, *again)) for i, p in enumerate(parts)
+        ]
+
+    every = [observe(draw) for draw in range(noise_draws)]
+    observed = every[0]
+    log_p = average_draws(
+        torch.stack(
+            [torch.cat([model.prior.log_prob(t.to(model.device)).cpu() for t in o]) for o in every]
+        )
+    )
     native = data.native_dims[index]
     figures = _bits(log_p, native, model, "p(t)")
     t = torch.cat(observed)
@@ -77,18 +91,14 @@ def measure(
         if e is None or (only is not None and name not in only) or not (e[index] == 1).any():
             continue
         own = e[index] == 1
-        given = model.given(name)
         for estimator in ("importance", "reconstruction"):
-            values = torch.cat(
-                [
-                    given.log_prob(
-                        chunk.to(model.device),
-                        estimator=estimator,
-                        draws=draws,
-                        generator=derived(seed, "held out", name, estimator, i),
-                    ).cpu()
-                    for i, chunk in enumerate(t[own].split(BATCH))
-                ]
+            values = average_draws(
+                torch.stack(
+                    [
+                        _given(model, name, torch.cat(o)[own], estimator, draws, seed, draw)
+                        for draw, o in enumerate(every)
+                    ]
+                )
             )
             what = f"importance, {draws} draws" if estimator == "importance" else estimator
             figures += _bits(values, native[own], model, f"p(t|{name}), {what}")
@@ -98,6 +108,23 @@ def measure(
         right = ((logits > 0) == (e[index] == 1))[known].float()
         figures.append(_figure(f"p_enc(e={name}|t) right", right, "share"))
     return figures, log_p.sort().values
+
+
+def _given(
+    model: TzK, name: str, t: Tensor, estimator: str, draws: int, seed: int, draw: int
+) -> Tensor:
+    """log p(t|kind) of one noise draw, (B,), on the CPU."""
+    given, again = model.given(name), (draw,) if draw else ()
+    values = [
+        given.log_prob(
+            chunk.to(model.device),
+            estimator=estimator,
+            draws=draws,
+            generator=derived(seed, "held out", name, estimator, i, *again),
+        ).cpu()
+        for i, chunk in enumerate(t.split(BATCH))
+    ]
+    return torch.cat(values)
 
 
 def _round_trip(model: TzK, observed: list[Tensor]) -> Figure:

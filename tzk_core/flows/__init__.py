@@ -1,7 +1,7 @@
 """Invertible layers and the two flows made of them. Nothing here knows of knowledge."""
 
 from .actnorm import ActNorm
-from .coupling import Coupling
+from .coupling import Coupling, recompute_networks
 from .image import ImageFlow
 from .layer import Chain, Invertible
 from .shuffle import Shuffle
@@ -20,4 +20,5 @@ __all__ = [
     "Squeeze",
     "StepFlow",
     "VectorFlow",
+    "recompute_networks",
 ]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
+from torch.utils.checkpoint import checkpoint
 
 from ..networks import CouplingNetwork
 from .layer import Invertible
 
-__all__ = ["Coupling"]
+__all__ = ["Coupling", "recompute_networks"]
 
-FLOOR = 4.0
+FLOOR = 6.0
 
 
 class Coupling(Invertible):
@@ -30,7 +31,13 @@ class Coupling(Invertible):
         flip: moves the first half instead of the last.
         additive: shift only, log-determinant 0.
         context: number of elements of the context, 0 for none.
+
+    With ``recompute`` set, the network's activations, which are nearly all that a flow keeps for
+    the way back, are dropped and worked out again there: the same gradients, for one more forward
+    pass of the network (its last layer excepted).
     """
+
+    recompute = False
 
     def __init__(
         self,
@@ -78,7 +85,14 @@ class Coupling(Invertible):
         self, still: Tensor, context: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         # Whatever precision the network ran in, the transform itself keeps the observation's.
-        out = self.network(still, context).to(still.dtype)
+        if self.recompute and torch.is_grad_enabled():
+            # Nothing in a network is random, so there is no state of generators to keep.
+            out = checkpoint(
+                self.network, still, context, use_reentrant=False, preserve_rng_state=False
+            )
+        else:
+            out = self.network(still, context)
+        out = out.to(still.dtype)
         if self.additive:
             return out, None
         shift, raw = out.chunk(2, dim=1)
@@ -92,6 +106,13 @@ class Coupling(Invertible):
 
     def _join(self, still: Tensor, moved: Tensor) -> Tensor:
         return torch.cat((moved, still) if self.flip else (still, moved), dim=1)
+
+
+def recompute_networks(model: nn.Module, recompute: bool) -> None:
+    """Whether the couplings within ``model`` recompute their networks on the way back."""
+    for module in model.modules():
+        if isinstance(module, Coupling):
+            module.recompute = recompute
 
 
 def _log_scale(raw: Tensor) -> Tensor:

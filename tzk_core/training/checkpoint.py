@@ -2,17 +2,24 @@
 
 ``checkpoints/0-000500/`` (stage, step) holds the model as a run folder does, the averaged weights,
 the optimiser's tensors, and ``state.json``. Generators and the place in the data need no state of
-their own: both follow from (seed, stage, step).
+their own: both follow from (seed, stage, step), and the rate from the step.
+
+``checkpoints/best-0/`` is the model of that stage that was best on held-out images, its averaged
+weights in place: a folder that can be served, but no training goes on from it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,9 +28,19 @@ from ..files import folder_aside
 from ..hub import load_config, sha256
 from ..model import TzK
 
-__all__ = ["Checkpoint", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "best_of",
+    "clear_leftovers",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "load_latest",
+    "save_best",
+    "save_checkpoint",
+]
 
 KEEP = 2
+BEST = "best.json"
 
 
 @dataclass
@@ -35,6 +52,9 @@ class Checkpoint:
     step: int  # steps of that stage that are done
     optimizer: dict | None
     averaged: list[Tensor] | None
+    bad_in_a_row: int = 0  # steps that were left out, up to this one
+    bad_steps: int = 0  # and in all
+    best: float | None = None  # the lowest held-out figure of the stage
 
 
 def save_checkpoint(
@@ -45,10 +65,18 @@ def save_checkpoint(
     step: int,
     optimizer: torch.optim.Optimizer,
     averaged: list[Tensor] | None,
+    keep: int = KEEP,
+    bad_in_a_row: int = 0,
+    bad_steps: int = 0,
+    best: float | None = None,
 ) -> Path:
-    """Writes ``folder/STAGE-STEP`` whole or not at all, and keeps the last ``KEEP``."""
+    """Writes ``folder/STAGE-STEP`` whole or not at all, and keeps the last ``keep``.
+
+    Raises:
+        WorkFailed: it cannot be written; the checkpoints that are there stay as they are.
+    """
     place = folder / f"{stage}-{step:06d}"
-    with folder_aside(place) as aside:
+    with _written_whole(place) as aside:
         model.save_pretrained(aside)
         state = optimizer.state_dict()
         tensors = {
@@ -58,24 +86,63 @@ def save_checkpoint(
         }
         save_file(tensors, aside / "optimizer.safetensors")
         if averaged is not None:
-            save_file({str(i): a for i, a in enumerate(averaged)}, aside / "averaged.safetensors")
-        sums = {path.name: sha256(path) for path in aside.glob("*.safetensors")}
+            numbered = {str(i): a.contiguous() for i, a in enumerate(averaged)}
+            save_file(numbered, aside / "averaged.safetensors")
         record = {
             "stage": stage,
             "step": step,
+            "bad_in_a_row": bad_in_a_row,
+            "bad_steps": bad_steps,
+            "best": best,
             "param_groups": state["param_groups"],
-            "sha256": sums,
+            "sha256": {path.name: sha256(path) for path in aside.glob("*.safetensors")},
         }
         (aside / "state.json").write_text(json.dumps(record) + "\n")
-    for old in _places(folder)[:-KEEP]:
+    for old in _places(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return place
+
+
+def save_best(folder: Path, model: TzK, *, stage: int, step: int, figure: float) -> Path:
+    """Writes ``folder/best-STAGE``: the model as it is, and the held-out figure it has.
+
+    Raises:
+        WorkFailed: it cannot be written; the one that is there stays.
+    """
+    place = folder / f"best-{stage}"
+    with _written_whole(place) as aside:
+        model.save_pretrained(aside)
+        record = {"stage": stage, "step": step, "held_out": figure}
+        (aside / BEST).write_text(json.dumps(record) + "\n")
+    return place
+
+
+def best_of(folder: Path) -> list[dict]:
+    """What ``best.json`` says of the best model of each stage: stage, step, held_out."""
+    return [json.loads((p / BEST).read_text()) for p in sorted(folder.glob("best-*"))]
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint of a run folder's ``checkpoints``."""
     places = _places(folder)
     return places[-1] if places else None
+
+
+def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is as it was written, and why newer ones are not.
+
+    Raises:
+        ModelUnavailable: there are checkpoints, and none can be read.
+    """
+    reasons: list[str] = []
+    for place in reversed(_places(folder)):
+        try:
+            return load_checkpoint(place), reasons
+        except ModelUnavailable as error:
+            reasons.append(error.detail)
+    if reasons:
+        raise ModelUnavailable(reasons[0])
+    return None, []
 
 
 def load_checkpoint(place: Path) -> Checkpoint:
@@ -102,8 +169,23 @@ def load_checkpoint(place: Path) -> Checkpoint:
     for key, value in tensors.items():
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
-    optimizer = {"state": state, "param_groups": record["param_groups"]}
-    return Checkpoint(model, record["stage"], record["step"], optimizer, averaged)
+    return Checkpoint(
+        model,
+        record["stage"],
+        record["step"],
+        {"state": state, "param_groups": record["param_groups"]},
+        averaged,
+        record.get("bad_in_a_row", 0),
+        record.get("bad_steps", 0),
+        record.get("best"),
+    )
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Removes what a killed run began to write and never finished."""
+    for place in folder.glob(".*-*"):
+        if re.match(r"\.(\d+-\d+|best-\d+)-", place.name):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _places(folder: Path) -> list[Path]:
@@ -113,3 +195,17 @@ def _places(folder: Path) -> list[Path]:
         raise WorkFailed(f"{folder} cannot be read: {error}") from error
     # As numbers: step 1000000 comes after 999500.
     return sorted(found, key=lambda place: [int(part) for part in place.name.split("-")])
+
+
+@contextlib.contextmanager
+def _written_whole(place: Path) -> Iterator[Path]:
+    """A folder aside that becomes ``place``; if it cannot, the error says what is still there."""
+    try:
+        with folder_aside(place) as aside:
+            yield aside
+    except (SafetensorError, WorkFailed) as error:
+        before = latest_checkpoint(place.parent)
+        kept = f"{before} is as it was, go on with --resume" if before else "none was written yet"
+        # What the system said, without the name of a file that is gone.
+        reason = " ".join(str(error).split()).rpartition(": ")[2]
+        raise WorkFailed(f"the checkpoint {place} cannot be written: {reason} ({kept})") from error

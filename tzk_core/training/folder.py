@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..data.names import slug
-from ..data.sources import load
+from ..data.sources import class_names
 from .recipe import Recipe, folder_recipe
 
 __all__ = ["recipe_for_folder"]
@@ -18,6 +18,5 @@ def recipe_for_folder(folder: Path, overrides: list[str] | tuple[str, ...] = ())
         UsageError: no images there, or a wrong override.
     """
     folder = folder.resolve()
-    first = load(folder, limit=1, max_bad_share=1.0)
-    classes = len(first.label_names) > 1
+    classes = len(class_names(folder)) > 1
     return folder_recipe(folder, slug(folder.name), classes, overrides)

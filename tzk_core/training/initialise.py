@@ -7,37 +7,49 @@ from torch import Tensor
 
 from ..model import TzK
 from .dataset import Dataset
+from .latents import Latents
 
 __all__ = ["IMAGES", "initialise_flow", "initialise_knowledge"]
 
 IMAGES = 1024  # ActNorm wants at least 512
 
 
-def _sample(data: Dataset, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    index = torch.randperm(len(data), generator=generator)[:IMAGES]
-    return index, data.observations(index, generator)
+def _sample(data: Dataset, generator: torch.Generator) -> Tensor:
+    return torch.randperm(len(data), generator=generator)[:IMAGES]
 
 
 @torch.no_grad()
 def initialise_flow(model: TzK, data: Dataset, generator: torch.Generator) -> None:
     """The t-flow's ActNorms, from 1,024 images (all where there are fewer)."""
-    _, t = _sample(data, generator)
+    t = data.observations(_sample(data, generator), generator)
     model.flow.initialize(t.to(model.device))
 
 
 @torch.no_grad()
 def initialise_knowledge(
-    model: TzK, data: Dataset, existence: dict[str, Tensor], generator: torch.Generator
+    model: TzK,
+    data: Dataset,
+    existence: dict[str, Tensor],
+    generator: torch.Generator,
+    latents: Latents | None = None,
 ) -> None:
-    """The ActNorms of all knowledge that has not been trained, down the hierarchy."""
-    index, t = _sample(data, generator)
-    t = t.to(model.device)
+    """The ActNorms of all knowledge that has not been trained, down the hierarchy.
+
+    Args:
+        latents: of the images, where they are known: a job of one kind would else spend more on
+            them than on its first fifty steps.
+    """
+    index = _sample(data, generator)
+    if latents is None:
+        t = data.observations(index, generator).to(model.device)
+        z, _ = model.flow.encode(t)
+    else:
+        t, z = (part.to(model.device) for part in latents.pick(index, generator)[:2])
     existence = {p: e[index].to(model.device) for p, e in existence.items()}
-    _level(model, t, existence, generator)
+    _level(model, t, z, existence, generator)
 
 
-def _level(tzk: TzK, t: Tensor, existence: dict[str, Tensor], generator) -> None:
-    z, _ = tzk.flow.encode(t)
+def _level(tzk: TzK, t: Tensor, z: Tensor, existence: dict[str, Tensor], generator) -> None:
     for name, kind in tzk.kinds().items():
         e = existence.get(name)
         if e is None:
@@ -59,4 +71,4 @@ def _level(tzk: TzK, t: Tensor, existence: dict[str, Tensor], generator) -> None
             for path, labels in existence.items()
             if path.startswith(name + "/")
         }
-        _level(kind.child, c, below, generator)
+        _level(kind.child, c, kind.child.flow.encode(c)[0], below, generator)

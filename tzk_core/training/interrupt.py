@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 
-__all__ = ["Interrupt"]
+__all__ = ["LAUNCHER", "Interrupt"]
+
+LAUNCHER = "TZK_LAUNCHER_PID"  # in the environment of a process that `tzk train` started
 
 
 class Interrupt:
-    """Within the block, the first signal sets ``asked``; a second one acts as it would have."""
+    """Within the block, the first signal sets ``asked``; a second one acts as it would have.
+
+    A process that a launcher started is also asked when its launcher is no more.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self._asked = False
+        launcher = os.environ.get(LAUNCHER)
+        self._launcher = int(launcher) if launcher else None
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interrupt:
@@ -27,6 +35,12 @@ class Interrupt:
             signal.signal(number, handler)
         self._before.clear()
 
+    @property
+    def asked(self) -> bool:
+        """Whether to stop at the next step."""
+        orphaned = self._launcher is not None and os.getppid() != self._launcher
+        return self._asked or orphaned
+
     def _ask(self, number: int, _frame) -> None:
-        self.asked = True
+        self._asked = True
         signal.signal(number, self._before[number])

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..data.names import with_ancestors
 from ..errors import WorkFailed
-from ..flows import ActNorm
+from ..flows import recompute_networks
 from ..model import TzK
-from ..objective import check_objective, objective
+from ..networks import run_networks_in
+from ..objective import check_objective
 from ..randomness import derived
-from .checkpoint import Checkpoint, save_checkpoint
-from .dataset import Dataset, Latents, batch_index
+from .checkpoint import Checkpoint, clear_leftovers, save_best, save_checkpoint
+from .dataset import Dataset
+from .group import Group
 from .initialise import initialise_flow, initialise_knowledge
 from .interrupt import Interrupt
+from .latents import Latents
+from .measuring import HeldOut, sample_images
+from .mixing import correct_logits
+from .optimisers import Average, go_on, optimiser, rate
 from .progress import Reporter
-from .recipe import StageConfig
+from .settings import StageConfig, WatchConfig
+from .steps import Outcome, Steps
+from .watching import Board, Metrics
 
 __all__ = ["LATENT_BYTES", "Stage"]
 
-LATENT_BYTES = 4 << 30  # of t and z that are kept in memory; beyond it z is worked out each time
-LOG_EVERY = 20  # steps
-BAD_STEPS = 10  # in a row, until the run stops
+LATENT_BYTES = 4 << 30  # of z that are kept in memory; beyond it z is worked out each time
 
 
 class Stage:
@@ -42,6 +48,12 @@ class Stage:
         folder: the run folder, for checkpoints and ``metrics.jsonl``.
         only: paths of the knowledge that trains, where the rest stays bit for bit; all for None.
         resumable: whether to write checkpoints.
+        latents: of these images on the frozen t-flow, where they are known already.
+        watch: what is logged and kept.
+        held_out: images to measure on as it goes; nothing is measured without.
+        board: of TensorBoard, if there is one.
+        offset: steps of the stages before this one, for ``board``.
+        group: the processes that train together.
     """
 
     def __init__(
@@ -57,94 +69,95 @@ class Stage:
         interrupt: Interrupt,
         only: list[str] | None = None,
         resumable: bool = True,
+        latents: Latents | None = None,
+        watch: WatchConfig | None = None,
+        held_out: Dataset | None = None,
+        board: Board | None = None,
+        offset: int = 0,
+        group: Group | None = None,
     ) -> None:
         self.model, self.data, self.config, self.index = model, data, config, index
         self.seed, self.folder = seed, folder
         self.reporter, self.interrupt = reporter, interrupt
         self.only, self.resumable = only, resumable
-        self.latents: Latents | None = None
+        self.latents = latents
+        self.watch = watch or WatchConfig()
+        self.board, self.offset = board, offset
+        self.group = group or Group(model.device)
+        self.metrics = Metrics(folder / "metrics.jsonl")
         self.existence = data.known.existence
         if only is not None:
             # A kind below others is reached through them, though they do not train.
             needed = {step for path in only for step in with_ancestors(path)}
             self.existence = {p: e for p, e in self.existence.items() if p in needed}
+        self.held_out = None
+        if held_out is not None and len(held_out) and config.measure_every:
+            count = self.watch.measure_images
+            needed = self.existence
+            self.held_out = HeldOut(held_out, config, count=count, seed=seed, needed=needed)
 
     def run(self, start: Checkpoint | None = None) -> None:
         """From the beginning, or from a checkpoint within this stage.
 
         Raises:
-            WorkFailed: interrupted, or the loss was not finite several times in a row.
+            WorkFailed: interrupted, the loss was not finite several times in a row, or something
+                cannot be written.
         """
-        config, model = self.config, self.model
-        check_objective(model, config.objective, config.train == "all")
+        check_objective(self.model, self.config.objective, self.config.train == "all")
+        with self._networks():
+            self._prepare(start)
+            self._loop()
+        if self.average is not None:
+            self.average.put_in_place()
+        if self.steps.balance is not None:
+            correct_logits(self.model, self.steps.balance.corrections)
+        self.latents = None
+        self.model.requires_grad_(True).eval()
+
+    # -- before the first step -------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _networks(self) -> Iterator[None]:
+        """Within the block networks run as the stage says, afterwards plainly."""
+        run_networks_in(self.model, torch.bfloat16 if self.config.precision == "bf16" else None)
+        recompute_networks(self.model, self.config.recompute)
+        try:
+            yield
+        finally:
+            run_networks_in(self.model, None)
+            recompute_networks(self.model, False)
+
+    def _prepare(self, start: Checkpoint | None) -> None:
+        config = self.config
         self._select_parameters()
-        if start is None:
-            self._initialise()
         if config.train == "knowledge":
             self._keep_latents()
-        optimizer = self._optimizer()
-        averaged = None
-        if config.ema:
-            averaged = [p.detach().clone() for p in self.parameters]
-        first = 0
+        if start is None:
+            self._initialise()
+        self.group.take_from_main(self.parameters)
+        self.steps = Steps(
+            self.model,
+            self.data,
+            config,
+            self.index,
+            seed=self.seed,
+            existence=self.existence,
+            trained=list(self.existence) if self.only is None else self.only,
+            latents=self.latents,
+            group=self.group,
+        )
+        self.optimiser = optimiser(self.model, self.parameters, config)
+        averaged, self.first, self.bad_in_a_row, self.bad_steps, self.best = None, 0, 0, 0, None
         if start is not None:
-            optimizer.load_state_dict(start.optimizer)
-            averaged, first = start.averaged, start.step
-        update = get_ema_multi_avg_fn(config.ema) if config.ema else None
-        size = min(config.batch, len(self.data))
-        task = self.reporter.task(self._title, config.steps, first)
-        bad, last_time, last_step, note = 0, time.monotonic(), first, ""
-        model.train()
-        for step in range(first, config.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = self._rate(step) * group["rate"]
-            logs, good = self._step(step, optimizer)
-            bad = 0 if good else bad + 1
-            if bad >= BAD_STEPS:
-                raise WorkFailed(
-                    f"{self._title}: the loss was not finite in {bad} steps in a row, the last "
-                    f"being step {step}; try a smaller learning_rate"
-                )
-            if update is not None and good:
-                update(averaged, self.parameters, torch.tensor(step + 1))
-            if step % LOG_EVERY == 0 or step == config.steps - 1:
-                now = time.monotonic()
-                rate = size * (step + 1 - last_step) / max(now - last_time, 1e-9)
-                last_time, last_step = now, step + 1
-                values = {key: round(float(value), 6) for key, value in logs.items()}
-                head = {"stage": self.index, "step": step, "images_per_s": round(rate)}
-                self._log(head | values)
-                note = f"{values.get('bits_per_dim', math.nan):.3f} bits/dim {rate:.0f} images/s"
-            task.advance(1, note)
-            done = step + 1
-            stop = self.interrupt.asked
-            due = stop or done % config.checkpoint_every == 0 or done == config.steps
-            if due and self.resumable:
-                save_checkpoint(
-                    self.folder / "checkpoints",
-                    model,
-                    stage=self.index,
-                    step=done,
-                    optimizer=optimizer,
-                    averaged=averaged,
-                )
-            if stop:
-                told = "go on with --resume" if self.resumable else f"{self.folder} is as it was"
-                raise WorkFailed(
-                    f"interrupted after step {done} of {config.steps} ({self._title}): {told}"
-                )
-        if averaged is not None:
-            with torch.no_grad():
-                for parameter, average in zip(self.parameters, averaged, strict=True):
-                    parameter.copy_(average)
-        self.reporter.say(f"{self._title}: {config.steps} steps in {task.seconds:.0f} s, {note}")
-        self.latents = None
-        model.requires_grad_(True).eval()
-
-    @property
-    def _title(self) -> str:
-        what = {"flow": "t-flow", "knowledge": "knowledge", "all": "t-flow and knowledge"}
-        return what[self.config.train]
+            go_on(self.optimiser, start.optimizer)
+            averaged, self.first = start.averaged, start.step
+            self.bad_in_a_row, self.bad_steps = start.bad_in_a_row, start.bad_steps
+            self.best = start.best
+        self.average = Average(self.parameters, config.ema, averaged) if config.ema else None
+        self.last_good: int | None = None  # of the steps since this process began
+        if self.resumable and self.group.main:
+            clear_leftovers(self._checkpoints)
+            self.metrics.rewind(self.index, self.first)
 
     def _select_parameters(self) -> None:
         train = self.config.train
@@ -157,98 +170,202 @@ class Stage:
             self.model.unfreeze(*self.only)
         self.parameters: list[Tensor] = [p for p in self.model.parameters() if p.requires_grad]
 
-    def _optimizer(self) -> torch.optim.Adam:
-        # A coupling's scale is at most 1, so only ActNorm can stretch the constant background of
-        # an image to unit variance, which takes log 256 nats in all: see docs/decisions.md.
-        scales = {
-            id(m.log_scale)
-            for m in self.model.modules()
-            if isinstance(m, ActNorm) and m.log_scale is not None
-        }
-        groups = [
-            {"params": [p for p in self.parameters if id(p) not in scales], "rate": 1.0},
-            {
-                "params": [p for p in self.parameters if id(p) in scales],
-                "rate": self.config.scale_rate,
-            },
-        ]
-        return torch.optim.Adam(groups, lr=self.config.learning_rate)
-
     def _initialise(self) -> None:
         generator = derived(self.seed, "initialise", self.index)
         if self.config.train != "knowledge":
             initialise_flow(self.model, self.data, generator)
         if self.config.train != "flow":
-            initialise_knowledge(self.model, self.data, self.existence, generator)
+            initialise_knowledge(self.model, self.data, self.existence, generator, self.latents)
 
     def _keep_latents(self) -> None:
+        if self.latents is not None:
+            return
         elements = math.prod(self.model.observation_shape)
-        room = LATENT_BYTES // (len(self.data) * elements * 8)
+        room = LATENT_BYTES // (len(self.data) * elements * 4)
         draws = min(self.config.latent_draws, room)
         if draws < 1:
             return
         task = self.reporter.task("latent states", draws * len(self.data))
         self.latents = Latents.encode(self.model, self.data, draws, self.seed, task.advance)
 
-    def _step(self, step: int, optimizer: torch.optim.Optimizer) -> tuple[dict, bool]:
-        config, model, device = self.config, self.model, self.model.device
-        generator = derived(self.seed, "step", self.index, step)
-        index = batch_index(len(self.data), config.batch, step, self.seed, self.index)
-        latent = None
-        if self.latents is not None:
-            t, z, log_det = self.latents.pick(index, generator)
-            t, latent = t.to(device), (z.to(device), log_det.to(device))
-        else:
-            t = self.data.observations(index, generator).to(device)
-            if config.train == "knowledge":
-                with torch.no_grad():
-                    latent = model.flow.encode(t)
-        terms = objective(
-            model,
-            t,
-            {path: e[index].to(device) for path, e in self.existence.items()},
-            config.objective,
-            generator,
-            step=step,
-            latent=latent,
-            flow=config.train != "knowledge",
-            knowledge=config.train != "flow",
-        )
-        logs = terms.logs
-        if not isinstance(terms.total, Tensor):
-            return logs, True  # of nobody in this batch is anything known
-        self._conditional_bits(logs)
-        dims = math.prod(model.observation_shape)
-        loss = -terms.total / (dims * math.log(2))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.clip)
-        good = bool(loss.isfinite() & norm.isfinite())
-        if good:
-            optimizer.step()
-        logs["loss"], logs["gradient_norm"] = loss.detach(), norm
-        return logs, good
+    # -- the steps -------------------------------------------------------------------------------
 
-    def _conditional_bits(self, logs: dict[str, Tensor]) -> None:
-        """Shows the `reconstruction` of the first kinds as bits/dim where the t-flow is frozen."""
-        if "bits_per_dim" in logs:
-            return
-        dims = math.prod(self.model.observation_shape)
-        parts = [v for k, v in logs.items() if k.endswith("/reconstruction") and k.count("/") == 1]
-        if parts:
-            mean = torch.stack(parts).mean()
-            logs["bits_per_dim"] = 8 - mean / (dims * math.log(2))
-
-    def _rate(self, step: int) -> float:
+    def _loop(self) -> None:
         config = self.config
-        rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-        if config.decay == "none":
-            return config.learning_rate * rise
-        left = 1 - max(0, step - config.warmup) / max(1, config.steps - config.warmup)
-        # Ends at 1 % of the highest rate, so that the last steps still move.
-        fall = 0.01 + 0.99 * 0.5 * (1 - math.cos(math.pi * left))
-        return config.learning_rate * rise * fall
+        task = self.reporter.task(self._title, config.steps, self.first)
+        self._clock, self._clock_at, note = time.monotonic(), self.first, ""
+        self.model.train()
+        for step in range(self.first, config.steps):
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate(config, step) * group["rate"]
+            outcome, good = self._step(step)
+            self._count(step, good)
+            if self.average is not None and good:
+                self.average.update(step + 1)
+            if step % self.watch.log_every == 0 or step == config.steps - 1:
+                note = self._log(step, outcome)
+            task.advance(1, note)
+            self._measure(step + 1)
+            self._keep(step + 1)
+        self.reporter.say(f"{self._title}: {config.steps} steps in {task.seconds:.0f} s, {note}")
 
-    def _log(self, row: dict) -> None:
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+    def _step(self, step: int) -> tuple[Outcome, bool]:
+        """One step, or none where the loss or the gradient is not finite."""
+        self.optimiser.zero_grad(set_to_none=True)
+        outcome = self.steps.gradients(step)
+        outcome.loss = self.group.sum(outcome.loss)
+        if not outcome.known:
+            return outcome, True  # of nobody in this batch is anything known
+        self.group.sum_gradients(self.parameters)
+        self._norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
+        good = bool(outcome.loss.isfinite() & self._norm.isfinite())
+        if good:
+            self.optimiser.step()
+            self.last_good = step
+        return outcome, good
+
+    def _count(self, step: int, good: bool) -> None:
+        """Counts steps that were left out, and ends the run after too many in a row."""
+        self.bad_in_a_row = 0 if good else self.bad_in_a_row + 1
+        if good:
+            return
+        self.bad_steps += 1
+        if self.group.main:
+            row = {"stage": self.index, "step": step, "left_out": True}
+            self.metrics.write(row | {"bad_steps": self.bad_steps})
+        if self.bad_in_a_row >= self.config.bad_steps:
+            raise WorkFailed(
+                f"{self._title}: the loss was not finite in {self.bad_in_a_row} steps in a row, "
+                f"the last being step {step}; try a smaller learning_rate (the last good "
+                "checkpoint is kept)"
+            )
+
+    def _log(self, step: int, outcome: Outcome) -> str:
+        """A row of metrics; returns what the bar says."""
+        terms = outcome.terms
+        for values in (terms.logs, terms.moments):
+            for name in values:
+                values[name] = self.group.sum(values[name].clone())
+        now, done = time.monotonic(), step + 1
+        speed = self.steps.size * (done - self._clock_at) / max(now - self._clock, 1e-9)
+        self._clock, self._clock_at = now, done
+        if not self.group.main:
+            return ""
+        figures = {name: float(value) for name, value in terms.figures().items()}
+        self._conditional_bits(figures)
+        if outcome.known:
+            figures |= {"loss": float(outcome.loss), "gradient_norm": float(self._norm)}
+        figures["learning_rate"] = rate(self.config, step)
+        rounded = {name: _rounded(value) for name, value in figures.items()}
+        head = {"stage": self.index, "step": step, "images_per_s": round(speed)}
+        self.metrics.write(head | {"bad_steps": self.bad_steps} | rounded)
+        if self.board is not None:
+            shown = {f"{self._title}/{name}": value for name, value in figures.items()}
+            self.board.scalars(shown | {"images_per_s": speed}, self.offset + step)
+        return f"{figures.get('bits_per_dim', math.nan):.3f} bits/dim {speed:.0f} images/s"
+
+    def _conditional_bits(self, figures: dict[str, float]) -> None:
+        """Shows the `reconstruction` of the first kinds as bits/dim where the t-flow is frozen."""
+        if "bits_per_dim" in figures:
+            return
+        parts = [
+            value
+            for name, value in figures.items()
+            if name.endswith("/reconstruction") and name.count("/") == 1
+        ]
+        if parts:
+            figures["bits_per_dim"] = 8 - sum(parts) / len(parts) / self.steps.bits
+
+    # -- between steps ---------------------------------------------------------------------------
+
+    def _measure(self, done: int) -> None:
+        """Every so often the held-out figure, whose best model is kept, and samples."""
+        last = done == self.config.steps
+        if not self.group.main:
+            return
+        if self.held_out is not None and (done % self.config.measure_every == 0 or last):
+            with self._averaged():
+                figure = self.held_out.figure(self.model)
+                better = math.isfinite(figure) and (self.best is None or figure < self.best)
+                if better:
+                    self.best = figure
+                if better and self.resumable:
+                    save_best(
+                        self._checkpoints, self.model, stage=self.index, step=done, figure=figure
+                    )
+            row = {"stage": self.index, "step": done - 1, self.held_out.name: _rounded(figure)}
+            self.metrics.write(row)
+            if self.board is not None:
+                name = f"{self._title}/{self.held_out.name}"
+                self.board.scalars({name: figure}, self.offset + done - 1)
+        every = self.watch.samples_every
+        if self.board is not None and every and (done % every == 0 or last):
+            with self._averaged():
+                images = sample_images(
+                    self.model, self.config.train, count=self.watch.samples, seed=self.seed
+                )
+            for name, t in images.items():
+                self.board.images(f"samples/{name}", t, self.offset + done - 1)
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        self.model.eval()
+        with contextlib.nullcontext() if self.average is None else self.average.in_place():
+            yield
+        self.model.train()
+
+    def _keep(self, done: int) -> None:
+        """A checkpoint where one is due, and the end where it was asked for."""
+        config, last = self.config, done == self.config.steps
+        # All processes stop after the same step, whichever was asked.
+        stop = self.group.any(self.interrupt.asked)
+        if stop or done % config.checkpoint_every == 0 or last:
+            sound = self._sound()
+            if sound and self.resumable and self.group.main:
+                save_checkpoint(
+                    self._checkpoints,
+                    self.model,
+                    stage=self.index,
+                    step=done,
+                    optimizer=self.optimiser,
+                    averaged=None if self.average is None else self.average.values,
+                    keep=self.watch.keep_last,
+                    bad_in_a_row=self.bad_in_a_row,
+                    bad_steps=self.bad_steps,
+                    best=self.best,
+                )
+            if last and not sound:
+                raise WorkFailed(
+                    f"{self._title}: the last steps left weights whose loss is not finite; try a "
+                    "smaller learning_rate (the last good checkpoint is kept)"
+                )
+            self.group.wait()
+        if stop:
+            told = "go on with --resume" if self.resumable else f"{self.folder} is as it was"
+            raise WorkFailed(
+                f"interrupted after step {done} of {config.steps} ({self._title}): {told}"
+            )
+
+    def _sound(self) -> bool:
+        """Whether the weights as they are give a finite loss.
+
+        A step may be good, by its loss before it, and leave weights that are not: a checkpoint of
+        them would be one that no run can go on from.
+        """
+        finite = all(bool(p.isfinite().all()) for p in self.parameters)
+        # Asked of the images of the last good step: another's may be what is not finite.
+        return finite and (self.last_good is None or math.isfinite(self.steps.loss(self.last_good)))
+
+    @property
+    def _title(self) -> str:
+        what = {"flow": "t-flow", "knowledge": "knowledge", "all": "t-flow and knowledge"}
+        return what[self.config.train]
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+
+def _rounded(value: float) -> float:
+    """Six digits after the point, or six that tell something of a smaller number."""
+    return round(value, 6) if abs(value) >= 1e-3 else float(f"{value:.6g}")

@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from ..config import FlowConfig, KnowledgeConfig
 from ..data.preparation import Preparation
+from ..data.table import Columns
 from ..errors import UsageError
-from ..objective import ObjectiveConfig
+from .settings import EvaluationConfig, Section, StageConfig, WatchConfig
 
 __all__ = [
     "DataConfig",
+    "EvaluationConfig",
+    "ModelConfig",
     "Recipe",
     "SourceConfig",
     "StageConfig",
+    "WatchConfig",
     "builtin_recipes",
     "folder_recipe",
     "load_recipe",
@@ -26,14 +30,13 @@ __all__ = [
 ]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class SourceConfig(_Section):
+class SourceConfig(Section):
     """One source of images and what is known of it."""
 
     source: str = Field(description="builtin/NAME, a folder, a parquet file, or a hub name")
+    split: Literal["train", "test"] = Field(
+        "train", description="which of its splits is trained on (some have only a test split)"
+    )
     knowledge: str | None = Field(
         None, description="the name of the data set as knowledge; none if empty"
     )
@@ -44,25 +47,124 @@ class SourceConfig(_Section):
         False, description="whether exactly one of its classes applies to an image (ten digits)"
     )
     limit: int | None = Field(None, ge=1, description="at most so many images")
+    label: str | None = Field(
+        None, description="the column of its labels, where it is not called label"
+    )
+    attributes: bool | list[str] = Field(
+        False,
+        description="columns of true and false that become knowledge, several of which may apply "
+        "to an image: their names, or `true` for all columns of booleans",
+    )
+    binary_digits: bool = Field(
+        False,
+        description="whether the binary digits of its labels become knowledge: bit0 (the lowest), "
+        "bit1, … (label 3 of ten is 0011)",
+    )
+    at_root: bool = Field(
+        False,
+        description="whether attributes and binary digits become knowledge of the first level, "
+        "not below `knowledge`",
+    )
+    overlaps: list[str] = Field(
+        default_factory=list,
+        description="names of other data sets that may also apply to its images, and its name to "
+        "theirs: unknown, where data sets otherwise exclude each other",
+    )
+    weight: float | None = Field(
+        None,
+        gt=0,
+        description="how often it is drawn, relative to the weights of the other sources; without "
+        "weights each is drawn as often as it has images",
+    )
+    invert: bool = Field(
+        False,
+        description="swap black and white of its images, against what data.preparation says: for "
+        "dark ink among data sets of light ink",
+    )
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> SourceConfig:
+        here = self.attributes or self.binary_digits
+        if self.exclusive and here and not (self.at_root and self.knowledge):
+            raise ValueError(
+                "exclusive says that exactly one of the kinds below `knowledge` applies, and "
+                "attributes or binary digits among them overlap: leave exclusive out, or set "
+                "at_root"
+            )
+        return self
+
+    @property
+    def columns(self) -> Columns:
+        """What it says of its columns."""
+        several = isinstance(self.attributes, list)
+        return Columns(
+            label=self.label, attributes=tuple(self.attributes) if several else self.attributes
+        )
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where images come from and how they become observations."""
 
-    sources: list[SourceConfig] = Field(min_length=1)
-    preparation: Preparation = Field(default_factory=Preparation)
+    sources: list[SourceConfig] = Field(min_length=1, description="where the images come from")
+    preparation: Preparation = Field(
+        default_factory=Preparation, description="how an image becomes an observation"
+    )
     holdout: float = Field(
         0.1, gt=0, lt=1, description="share of the training images kept out, by their content"
     )
     max_bad_share: float = Field(
         0.01, ge=0, lt=1, description="share of a source's images that may be unreadable: skipped"
     )
+    test: bool = Field(
+        False,
+        description="measure on the test splits instead, of the sources that have one; images of "
+        "them that are also trained on are left out and counted",
+    )
+    flips: bool = Field(
+        False, description="mirror half of the training images, anew each time they are seen"
+    )
+    balance: bool = Field(
+        False,
+        description="stages of knowledge see as many images that have a kind as images that have "
+        "it not; the discriminators' logits are set right for how rare it is afterwards",
+    )
+    cache: bool = Field(
+        True,
+        description="keep prepared images as memory maps in $TZK_CACHE (~/.cache/tzk), so that "
+        "they are decoded once; without it they are in memory",
+    )
+
+    def with_source(self, source: SourceConfig) -> DataConfig:
+        """The same with one more source, in the place of one with the same knowledge.
+
+        Where sources have weights, one that comes without is drawn as often as they are on average.
+        """
+        kept = [s for s in self.sources if s.knowledge != source.knowledge]
+        weights = [s.weight for s in kept if s.weight is not None]
+        if weights and source.weight is None:
+            source = source.model_copy(update={"weight": sum(weights) / len(weights)})
+        return self.model_copy(update={"sources": [*kept, source]})
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> DataConfig:
+        weights = [source.weight is not None for source in self.sources]
+        if any(weights) and not all(weights):
+            raise ValueError("either every source has a weight, or none has")
+        names = {source.knowledge for source in self.sources}
+        for number, source in enumerate(self.sources):
+            for name in source.overlaps:
+                if name not in names or name == source.knowledge:
+                    raise ValueError(
+                        f"sources.{number}.overlaps names {name!r}, which is no other source's "
+                        "knowledge"
+                    )
+        return self
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The sizes of the model."""
 
-    flow: FlowConfig = Field(default_factory=FlowConfig)
+    flow: FlowConfig = Field(default_factory=FlowConfig, description="the t-flow")
     knowledge: KnowledgeConfig = Field(
         default_factory=KnowledgeConfig, description="of the kinds on images"
     )
@@ -77,52 +179,23 @@ class ModelConfig(_Section):
     )
 
 
-class StageConfig(_Section):
-    """One stage of training."""
-
-    train: Literal["flow", "knowledge", "all"] = Field(
-        description="the t-flow, the knowledge on the frozen t-flow, or both together"
-    )
-    steps: int = Field(ge=1, description="optimiser steps")
-    batch: int = Field(64, ge=2, description="images a step")
-    learning_rate: float = Field(1e-3, gt=0, description="of Adam, at its highest")
-    scale_rate: float = Field(
-        20.0, gt=0, description="ActNorm's log scales learn so many times faster than the rest"
-    )
-    warmup: int = Field(50, ge=0, description="steps of linear rise")
-    decay: Literal["cosine", "none"] = Field("cosine", description="fall after the rise")
-    clip: float = Field(
-        100.0, gt=0, description="largest norm of the gradient (of the loss in bits/dim)"
-    )
-    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights, 0 for none")
-    latent_draws: int = Field(
-        2, ge=1, description="noise draws of each image whose z is kept, on a frozen t-flow"
-    )
-    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
-
-
-class EvaluationConfig(_Section):
-    """What is fitted and measured at the end."""
-
-    existence_draws: int = Field(1_000_000, ge=1000, description="codes for p(e = 1)")
-    encoder_rate_draws: int = Field(
-        0, ge=0, description="samples for the `encoder` estimator; 0 leaves it out"
-    )
-    held_out: int = Field(1000, ge=10, description="held-out images for figures and percentiles")
-    draws: int = Field(16, ge=1, description="codes of the importance estimate")
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """One experiment."""
 
     name: str = Field(description="short name of the experiment")
     description: str = Field("", description="what it is for, in a sentence")
     seed: int = Field(0, ge=0, lt=2**63, description="of everything random in the run")
-    data: DataConfig
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    stages: list[StageConfig] = Field(min_length=1)
-    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    data: DataConfig = Field(description="what it trains on")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="the model's sizes")
+    stages: list[StageConfig] = Field(
+        min_length=1, description="stages of training, one after the other"
+    )
+    watch: WatchConfig = Field(
+        default_factory=WatchConfig, description="what is shown and kept meanwhile"
+    )
+    evaluation: EvaluationConfig = Field(
+        default_factory=EvaluationConfig, description="what is fitted and measured at the end"
+    )
 
 
 def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:

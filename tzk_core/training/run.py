@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import platform
 import time
 from pathlib import Path
 
 import torch
 import yaml
 
-from .._version import __version__
 from ..config import KnowledgeConfig, TzKConfig
 from ..devices import device_named
 from ..errors import UsageError, WorkFailed
@@ -23,17 +21,20 @@ from ..likelihood import fit_encoder_rate, fit_existence
 from ..model import TzK
 from ..randomness import derived
 from .card import card
-from .checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
+from .checkpoint import Checkpoint, best_of, load_latest
 from .dataset import Dataset, load_data
+from .facts import facts_of, same_data
+from .group import Group
 from .interrupt import Interrupt
 from .labels import Known
 from .loop import Stage
 from .progress import Reporter
 from .recipe import Recipe, parse_recipe
+from .watching import Board
 
 __all__ = ["add_known_kinds", "is_finished", "read_data", "train"]
 
-RECIPE = "recipe.yaml"
+RECIPE, FACTS = "recipe.yaml", "run.json"
 
 
 def train(
@@ -54,7 +55,12 @@ def train(
         quiet: show no progress.
 
     Raises:
-        UsageError: ``out`` holds a run already, or one of another recipe; no such device.
+    Where a launcher started several processes, they train together on parts of each batch, and
+    all but the main one return the model as it is before it is measured.
+
+    Raises:
+        UsageError: ``out`` holds a run already, or one of another recipe or of other images; no
+            such device.
         WorkFailed: data or disk failed, the loss diverged, or the run was interrupted.
     """
     out = Path(out)
@@ -65,31 +71,29 @@ def train(
                     f"stages.{index}.train is knowledge, but data.sources tell of none: set "
                     "`knowledge` or `classes` of a source"
                 )
-    where = device_named(device)
-    started = _start_folder(recipe, out, resume)
-    reporter = Reporter(quiet)
+    with Group.joined(device_named(device)) as group:
+        return _train(recipe, out, resume, group, Reporter(quiet or not group.main))
+
+
+def _train(recipe: Recipe, out: Path, resume: bool, group: Group, reporter: Reporter) -> TzK:
     began = time.monotonic()
+    with group.main_first():
+        started = _start_folder(recipe, out, resume, reporter, group.main)
     with reporter.live(), contextlib.ExitStack() as until_trained:
         interrupt = until_trained.enter_context(Interrupt())
-        data, held_out = read_data(recipe, reporter)
-        # Only now: a recipe whose data cannot be read leaves nothing behind.
-        record = recipe.model_dump(mode="json")
-        write_aside(out / RECIPE, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
-        if started is None:
-            model = TzK(
-                TzKConfig(
-                    observation=tuple(data.pixels.shape[1:]),
-                    flow=recipe.model.flow,
-                    preparation=recipe.data.preparation,
-                ),
-                generator=derived(recipe.seed, "weights"),
-            )
-        else:
-            model = started.model
-        model.to(where)
-        for index, config in enumerate(recipe.stages):
-            if started is not None and index < started.stage:
-                continue
+        with group.main_first():
+            data, held_out = read_data(recipe, reporter)
+        facts = facts_of(recipe, data, held_out, group)
+        if group.main:
+            _record(recipe, out, facts, resume)
+        model = _model(recipe, data) if started is None else started.model
+        model.to(group.device)
+        first = 0 if started is None else started.stage
+        offset = sum(stage.steps for stage in recipe.stages[:first])
+        board = _board(recipe, out, group, reporter, offset + (started.step if started else 0))
+        if board is not None:
+            until_trained.callback(board.close)
+        for index, config in enumerate(recipe.stages[first:], start=first):
             here = started if started is not None and index == started.stage else None
             if config.train != "flow":
                 add_known_kinds(model, data.known, recipe)
@@ -102,19 +106,62 @@ def train(
                 folder=out,
                 reporter=reporter,
                 interrupt=interrupt,
+                watch=recipe.watch,
+                held_out=held_out,
+                board=board,
+                offset=offset,
+                group=group,
             ).run(here)
+            offset += config.steps
         # What follows has no steps to stop between: Ctrl-C acts at once, and the last checkpoint
         # holds all that was trained.
         until_trained.close()
+        if not group.main:
+            return model
         try:
             figures = _finish(model, recipe, held_out, reporter)
         except KeyboardInterrupt as error:
             raise WorkFailed(
                 "interrupted after training, before the model was measured: go on with --resume"
             ) from error
-    _write(model, recipe, data, held_out, figures, out, time.monotonic() - began, str(where))
+    facts |= {
+        "seconds": round(time.monotonic() - began),
+        "best": best_of(out / "checkpoints"),
+        "figures": [vars(figure) for figure in figures],
+    }
+    _write(model, recipe, figures, out, facts)
     reporter.say(f"{out} is ready: {', '.join(str(f) for f in figures[:1])}")
     return model
+
+
+def _model(recipe: Recipe, data: Dataset) -> TzK:
+    """A new one, of p(t) alone."""
+    config = TzKConfig(
+        observation=tuple(data.pixels.shape[1:]),
+        flow=recipe.model.flow,
+        preparation=recipe.data.preparation,
+    )
+    return TzK(config, generator=derived(recipe.seed, "weights"))
+
+
+def _board(recipe: Recipe, out: Path, group: Group, reporter: Reporter, first: int) -> Board | None:
+    if not (recipe.watch.tensorboard and group.main):
+        return None
+    if not Board.there():
+        reporter.say("TensorBoard is not installed: nothing is written for it")
+        return None
+    return Board(out / "tensorboard", first)
+
+
+def _record(recipe: Recipe, out: Path, facts: dict, resume: bool) -> None:
+    """What the run is of. Only once its images are read: a recipe whose data cannot be read leaves
+    nothing behind."""
+    stored = out / FACTS
+    if resume and stored.is_file():
+        same_data(json.loads(stored.read_text()), facts, out)
+    record = recipe.model_dump(mode="json")
+    write_aside(out / RECIPE, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+    write_aside(stored, json.dumps(facts, indent=2) + "\n")
 
 
 def is_finished(out: Path) -> bool:
@@ -141,7 +188,9 @@ def add_known_kinds(model: TzK, known: Known, recipe: Recipe) -> None:
             model.declare_exclusive(source.knowledge)
 
 
-def _start_folder(recipe: Recipe, out: Path, resume: bool) -> Checkpoint | None:
+def _start_folder(
+    recipe: Recipe, out: Path, resume: bool, reporter: Reporter, main: bool
+) -> Checkpoint | None:
     """Whether the folder may be used, and the checkpoint to go on from."""
     stored = out / RECIPE
     if out.exists() and not out.is_dir():
@@ -154,7 +203,8 @@ def _start_folder(recipe: Recipe, out: Path, resume: bool) -> Checkpoint | None:
                 f"{out} holds an interrupted run; go on with --resume, or name another folder"
             )
         # Known before all images are read, not after.
-        must_be_writable(stored)
+        if main:
+            must_be_writable(stored)
         return None
     if not stored.exists():
         raise UsageError(f"{out} holds no run to resume")
@@ -165,8 +215,10 @@ def _start_folder(recipe: Recipe, out: Path, resume: bool) -> Checkpoint | None:
             f"the run in {out} was started with another recipe: resume with {stored}, or name "
             "another folder"
         )
-    latest = latest_checkpoint(out / "checkpoints")
-    return load_checkpoint(latest) if latest else None
+    checkpoint, reasons = load_latest(out / "checkpoints")
+    for reason in reasons:
+        reporter.say(f"{reason}; going on from the one before it")
+    return checkpoint
 
 
 def read_data(recipe: Recipe, reporter: Reporter) -> tuple[Dataset, Dataset]:
@@ -180,11 +232,14 @@ def read_data(recipe: Recipe, reporter: Reporter) -> tuple[Dataset, Dataset]:
     def progress(done: int, total: int) -> None:
         if not tasks or tasks[-1].done >= tasks[-1].total:  # of the first source, or the next
             tasks.append(reporter.task("reading images", total))
-        tasks[-1].advance(done - tasks[-1].done)
+        task = tasks[-1]
+        task.advance(done - task.done, f"{done / max(task.seconds, 1e-3):,.0f} images/s")
 
     data, held_out = load_data(recipe.data, recipe.seed, progress)
     for name in data.skipped:
         reporter.say(f"skipped {name}")
+    for note in data.notes:
+        reporter.say(note)
     if len(data) < 2 or not len(held_out):
         raise UsageError(
             f"{len(data)} training and {len(held_out)} held-out images are too few to train on"
@@ -205,28 +260,23 @@ def _finish(model: TzK, recipe: Recipe, held_out: Dataset, reporter: Reporter) -
                 model, draws=config.encoder_rate_draws, generator=derived(seed, "encoder rate")
             )
     reporter.say("measuring on held-out images")
-    figures, log_p = measure(model, held_out, count=config.held_out, draws=config.draws, seed=seed)
+    figures, log_p = measure(
+        model,
+        held_out,
+        count=config.held_out,
+        draws=config.draws,
+        seed=seed,
+        noise_draws=config.noise_draws,
+    )
     if not bool(log_p.isfinite().all()):
         raise WorkFailed("the trained model gives a log p that is not finite on held-out images")
     model.statistics["held_out_log_prob"] = [round(float(v), 3) for v in log_p]
     return figures
 
 
-def _write(model, recipe, data, held_out, figures, out, seconds, device) -> None:
+def _write(model: TzK, recipe: Recipe, figures: list[Figure], out: Path, facts: dict) -> None:
     grids = sample_grids(model, out / "samples", seed=recipe.seed)
-    facts = {
-        "tzk": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "seconds": round(seconds),
-        "seed": recipe.seed,
-        "images": {"training": len(data), "held_out": len(held_out)},
-        "fingerprints": data.fingerprints,
-        "figures": [vars(figure) for figure in figures],
-    }
-    write_aside(out / "run.json", json.dumps(facts, indent=2) + "\n")
+    write_aside(out / FACTS, json.dumps(facts, indent=2) + "\n")
     write_aside(out / "README.md", card(model, recipe, facts, figures, grids, out))
     # Last, so that a folder with both files is one where everything is there.
     model.to("cpu").save_pretrained(out)

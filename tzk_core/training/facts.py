@@ -1,0 +1,84 @@
+"""What a run folder tells of the run: versions, git state, what it was trained on."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from .._version import __version__
+from ..errors import UsageError
+from .dataset import Dataset
+from .group import Group
+from .recipe import Recipe
+
+__all__ = ["facts_of", "git_state", "same_data"]
+
+_TOLD = ("accelerate", "datasets", "numpy", "pillow", "pydantic", "safetensors", "tensorboard")
+
+
+def facts_of(recipe: Recipe, data: Dataset, held_out: Dataset, group: Group) -> dict:
+    """The part of ``run.json`` that is known before the first step."""
+    return {
+        "tzk": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "packages": _versions(),
+        "git": git_state(Path(__file__).parent),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": str(group.device),
+        "processes": group.count,
+        "threads": torch.get_num_threads(),
+        "seed": recipe.seed,
+        "images": {"training": len(data), "held_out": len(held_out)},
+        "fingerprints": data.fingerprints,
+        "duplicates": data.duplicates,
+        "skipped": len(data.skipped),
+    }
+
+
+def git_state(folder: Path) -> dict | None:
+    """The commit of the clone that holds ``folder``, and whether it differs; None for no clone."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": changed != ""}
+
+
+def same_data(before: dict, now: dict, out: Path) -> None:
+    """Refuses to go on with other images than a run began with.
+
+    Raises:
+        UsageError: a source of the data has changed.
+    """
+    known = before.get("fingerprints", {})
+    changed = [name for name, value in now["fingerprints"].items() if known.get(name) != value]
+    if known and (changed or before["images"] != now["images"]):
+        raise UsageError(
+            f"{', '.join(changed) or 'the data'}: not the images that the run in {out} began with; "
+            "bring those back, or start anew in another folder"
+        )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _TOLD:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    # Without optional locks: a run must not keep others from committing.
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,419 @@
+"""t, z and log|det| of all training images for a few noise draws, on a frozen t-flow.
+
+Design, section 10: fitting knowledge needs the t-flow's z only, so it is worked out once and kept:
+in memory, or as memory maps in a folder, where any number of processes read it and a rerun finds it
+again. Each source of the data is a part of its own, so that a source that comes later does not cost
+the others anything::
+
+    FOLDER/KEY/pixels.npy    uint8   (N, C, H, W)
+               z.npy         float32 (draws, N, C·4^L, H/2^L, W/2^L)
+               log_det.npy   float32 (draws, N)
+               latents.json  what KEY is the SHA-256 of
+
+t is not kept: image i of draw d is dequantised with a generator of its own, so the pixels and a
+seed give it back bit for bit (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import TzKConfig
+from ..data.quantisation import dequantise
+from ..errors import WorkFailed
+from ..model import TzK
+from ..randomness import SEEDS, Rows, generator
+from .dataset import Dataset, Pixels
+
+__all__ = ["FlowWeights", "Latents", "Part", "encode_block", "part_keys"]
+
+FORMAT = 1  # goes up when what is kept, or how its noise is drawn, changes
+BLOCK = 2048  # images of one piece of work
+AT_ONCE = 256  # images of one pass through the t-flow; fixed, as sums depend on it
+RECORD = "latents.json"
+
+
+class FlowWeights:
+    """A frozen t-flow as plain arrays, to be sent to where the work is done."""
+
+    def __init__(self, model: TzK) -> None:
+        config = model.config.model_copy(update={"knowledge": {}, "statistics": {}})
+        self.config: dict = config.model_dump(mode="json")
+        state = model.flow.state_dict()
+        self.state: dict[str, np.ndarray] = {k: v.detach().cpu().numpy() for k, v in state.items()}
+
+    def model(self) -> TzK:
+        """A TzK without knowledge on that t-flow, on the CPU."""
+        # Every weight and shuffle is overwritten, so this generator leaves no trace.
+        model = TzK(TzKConfig.model_validate(self.config), generator=generator(0)).eval()
+        model.flow.load_state_dict({key: torch.tensor(value) for key, value in self.state.items()})
+        return model
+
+    def sha256(self) -> str:
+        """Of the t-flow's shape and every weight and buffer."""
+        shape = {key: self.config[key] for key in ("observation", "flow")}
+        digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
+        for key in sorted(self.state):
+            value = self.state[key]
+            digest.update(f"{key} {value.dtype} {value.shape}\n".encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
+        return digest.hexdigest()
+
+
+class Block(NamedTuple):
+    """Up to ``BLOCK`` images of one part for one draw."""
+
+    part: int
+    draw: int
+    start: int
+    pixels: np.ndarray
+    first_seed: int  # of the first image; the next has the next
+    flips: bool
+    device: str = "cpu"
+
+
+@torch.no_grad()
+def encode_block(flow: FlowWeights, block: Block, *_) -> tuple[Block, np.ndarray, np.ndarray]:
+    """(the block without its pixels, z, log_det): one piece of work, wherever it is done."""
+    model = flow.model().to(block.device)
+    z, log_det = [], []
+    for start in range(0, len(block.pixels), AT_ONCE):
+        pixels = block.pixels[start : start + AT_ONCE]
+        noise = Rows.from_seed(block.first_seed + start, len(pixels))
+        t = _observed(torch.tensor(pixels), noise, block.flips)
+        there = model.flow.encode(t.to(block.device))
+        z.append(there[0].cpu().numpy())
+        log_det.append(there[1].cpu().numpy())
+    return block._replace(pixels=np.empty(0)), np.concatenate(z), np.concatenate(log_det)
+
+
+def _observed(x: Tensor, noise: Rows, flips: bool) -> Tensor:
+    """t as :meth:`Dataset.observations` makes it."""
+    if flips:
+        mirrored = noise.uniform() < 0.5
+        x = torch.where(mirrored.reshape(-1, 1, 1, 1), x.flip(3), x)
+    return dequantise(x, noise.uniform(*x.shape[1:]))
+
+
+@dataclass
+class Part:
+    """The images of one source."""
+
+    made_from: dict
+    pixels: np.ndarray | Tensor | Pixels  # uint8 (N, C, H, W)
+    z: np.ndarray  # (draws, N, *latent shape)
+    log_det: np.ndarray  # (draws, N)
+    folder: Path | None = None
+
+    def __reduce__(self):
+        # What lies on disk is opened again where it arrives, not sent.
+        if self.folder is not None:
+            return Part.open, (self.folder,)
+        return Part, (self.made_from, self.pixels, self.z, self.log_det)
+
+    @classmethod
+    def open(cls, folder: Path) -> Part:
+        """The memory maps of a folder that was written whole.
+
+        Raises:
+            WorkFailed: a file is missing or is not of the size that was written.
+        """
+        try:
+            made_from = json.loads((folder / RECORD).read_text())
+            maps = [
+                np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                for name in ("pixels", "z", "log_det")
+            ]
+        except (OSError, ValueError) as error:
+            raise WorkFailed(
+                f"the kept latent states in {folder} cannot be read ({error}); remove the folder, "
+                "and they are worked out again"
+            ) from error
+        return cls(made_from, *maps, folder=folder)
+
+    def in_memory(self) -> Part:
+        """The same with plain arrays, which can be sent to another machine."""
+        plain = (np.asarray(a) for a in (self.pixels, self.z, self.log_det))
+        return Part(self.made_from, *plain)
+
+    @property
+    def seeds(self) -> list[int]:
+        return _seeds(self.made_from)
+
+
+class Latents:
+    """What is known of every image of a data set on a frozen t-flow."""
+
+    def __init__(self, parts: list[Part]) -> None:
+        self.parts = parts
+        self.draws = len(parts[0].z)
+        self._ends = np.cumsum([len(part.pixels) for part in parts])
+
+    @classmethod
+    def encode(
+        cls,
+        model: TzK,
+        data: Dataset,
+        draws: int,
+        seed: int,
+        tick: Callable[[int], object] = lambda images: None,
+        *,
+        folder: Path | None = None,
+        run: Callable[..., Iterator] | None = None,
+        device: str | None = None,
+    ) -> Latents:
+        """Encodes every image ``draws`` times, or opens what was kept.
+
+        Args:
+            tick: called with the number of images as they are done.
+            folder: where parts are kept as memory maps; in memory for None.
+            run: ``run(function, shared, items)`` yields the results of ``function(shared, item)``
+                in any order; here, one after the other, for None.
+            device: where the t-flow works; the model's by default.
+
+        Raises:
+            WorkFailed: ``folder`` cannot be written.
+        """
+        spans = list(_spans(data))
+        records = _records(FlowWeights(model), data, spans, draws, seed)
+        where = str(model.device if device is None else device)
+        parts: list[Part | None] = [None] * len(spans)
+        writers: dict[int, _InMemory] = {}
+        with contextlib.ExitStack() as open_folders:
+            for number, (record, span) in enumerate(zip(records, spans, strict=True)):
+                place = None if folder is None else folder / _key(record)
+                if place is not None and (place / RECORD).is_file():
+                    parts[number] = Part.open(place)
+                    tick(draws * (span.stop - span.start))
+                    continue
+                pixels = data.pixels[span]
+                shape = (draws, len(pixels), *model.latent_shape)
+                make = _InMemory if place is None else _OnDisk
+                writer = make(record, pixels, shape, place)
+                writers[number] = open_folders.enter_context(writer)
+            if writers:
+                blocks = (
+                    block
+                    for number, writer in writers.items()
+                    for block in _blocks(number, writer, where)
+                )
+                run = _here if run is None else run
+                for block, z, log_det in run(encode_block, FlowWeights(model), blocks):
+                    writers[block.part].put(block.draw, block.start, z, log_det)
+                    tick(len(z))
+            for number, writer in writers.items():
+                parts[number] = writer.finish()
+        return cls(parts)
+
+    def pick(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """(t, z, log_det) of some images, each from one of its draws.
+
+        Shapes (B, C, H, W), (B, *latent shape), (B,); float32, on the CPU.
+        """
+        draw = torch.randint(self.draws, (len(index),), generator=generator).numpy()
+        first = self.parts[0]
+        t = torch.empty(len(index), *first.pixels.shape[1:])
+        z = torch.empty(len(index), *first.z.shape[2:])
+        log_det = torch.empty(len(index))
+        for part, rows, own in self._by_part(index):
+            drawn = draw[rows]
+            seeds = part.seeds
+            noise = Rows(seeds[d] + int(i) for d, i in zip(drawn, own, strict=True))
+            pixels = torch.as_tensor(part.pixels[own])
+            t[rows] = _observed(pixels, noise, part.made_from["flips"])
+            z[rows] = torch.from_numpy(part.z[drawn, own])
+            log_det[rows] = torch.from_numpy(part.log_det[drawn, own])
+        return t, z, log_det
+
+    @property
+    def pixels(self) -> Pixels:
+        """The images of all parts."""
+        return Pixels([part.pixels for part in self.parts])
+
+    def in_memory(self) -> Latents:
+        """The same with plain arrays, which can be sent to another machine."""
+        return Latents([part.in_memory() for part in self.parts])
+
+    def _by_part(self, index: Tensor) -> Iterator[tuple[Part, np.ndarray, np.ndarray]]:
+        """(part, which of ``index`` are its, their numbers within it)."""
+        numbers = np.asarray(index)
+        which = np.searchsorted(self._ends, numbers, side="right")
+        for number in np.unique(which):
+            rows = np.flatnonzero(which == number)
+            start = self._ends[number] - len(self.parts[number].pixels)
+            yield self.parts[number], rows, numbers[rows] - start
+
+
+def part_keys(model: TzK, data: Dataset, draws: int, seed: int) -> list[str]:
+    """Under which names the parts of a data set are kept, without working them out."""
+    records = _records(FlowWeights(model), data, list(_spans(data)), draws, seed)
+    return [_key(record) for record in records]
+
+
+# -- what a part is made from ----------------------------------------------------------------------
+
+
+def _spans(data: Dataset) -> Iterator[slice]:
+    """The sources of a data set, where each stands in one piece; else the whole."""
+    origin = np.asarray(data.origin)
+    edges = [0, *(np.flatnonzero(np.diff(origin)) + 1).tolist(), len(origin)]
+    if len(edges) - 1 > len(np.unique(origin)):
+        edges = [0, len(origin)]
+    for start, stop in itertools.pairwise(edges):
+        yield slice(start, stop)
+
+
+def _records(flow: FlowWeights, data: Dataset, spans, draws, seed) -> list[dict]:
+    weights, records = flow.sha256(), []
+    for span in spans:
+        pixels = data.pixels[span]
+        digest = hashlib.sha256(str(tuple(pixels.shape)).encode())
+        for start in range(0, len(pixels), BLOCK):
+            digest.update(np.asarray(pixels[start : start + BLOCK]).tobytes())
+        records.append(
+            {
+                "format": FORMAT,
+                "flow_sha256": weights,
+                "pixels_sha256": digest.hexdigest(),
+                "seed": seed,
+                "draws": draws,
+                "flips": data.flips,
+            }
+        )
+    return records
+
+
+def _key(record: dict) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _seeds(record: dict) -> list[int]:
+    """Of the first image's noise for each draw; image i has so many more."""
+    head = f"{record['seed']}/latents/{record['pixels_sha256']}"
+    digests = (
+        hashlib.sha256(f"{head}/{draw}".encode()).digest() for draw in range(record["draws"])
+    )
+    return [int.from_bytes(digest[:8], "big") % SEEDS for digest in digests]
+
+
+def _blocks(number: int, writer: _InMemory, device: str) -> Iterator[Block]:
+    for draw, seed in enumerate(_seeds(writer.record)):
+        for start in range(0, len(writer.pixels), BLOCK):
+            pixels = np.asarray(writer.pixels[start : start + BLOCK])
+            flips, first_seed = writer.record["flips"], (seed + start) % SEEDS
+            yield Block(number, draw, start, pixels, first_seed, flips, device)
+
+
+def _here(function: Callable, shared: FlowWeights, items: Iterable[Block]) -> Iterator:
+    return (function(shared, item) for item in items)
+
+
+# -- where a part is written -----------------------------------------------------------------------
+
+
+class _InMemory:
+    def __init__(self, record: dict, pixels, shape: tuple, place) -> None:
+        self.record, self.pixels, self.shape, self.place = record, pixels, shape, place
+
+    def __enter__(self) -> _InMemory:
+        self._z = np.empty(self.shape, np.float32)
+        self._log_det = np.empty(self.shape[:2], np.float32)
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def put(self, draw: int, start: int, z: np.ndarray, log_det: np.ndarray) -> None:
+        self._z[draw, start : start + len(z)] = z
+        self._log_det[draw, start : start + len(z)] = log_det
+
+    def finish(self) -> Part:
+        return Part(self.record, self.pixels, self._z, self._log_det)
+
+
+class _OnDisk(_InMemory):
+    """Files in a folder aside, which is renamed when all are whole."""
+
+    def __enter__(self) -> _OnDisk:
+        with _writing(self.place):
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            self._aside = Path(
+                tempfile.mkdtemp(dir=self.place.parent, prefix=f".{self.place.name[:8]}-")
+            )
+        self._files = {}
+        try:
+            self._start("pixels", self.pixels.shape, np.dtype(np.uint8))
+            self._start("z", self.shape, np.dtype(np.float32))
+            self._start("log_det", self.shape[:2], np.dtype(np.float32))
+            for start in range(0, len(self.pixels), BLOCK):
+                self._write("pixels", start, np.asarray(self.pixels[start : start + BLOCK]))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        for file, *_rest in self._files.values():
+            file.close()
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def put(self, draw: int, start: int, z: np.ndarray, log_det: np.ndarray) -> None:
+        first = draw * self.shape[1] + start
+        self._write("z", first, z)
+        self._write("log_det", first, log_det)
+
+    def finish(self) -> Part:
+        with _writing(self.place):
+            for file, *_rest in self._files.values():
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+            (self._aside / RECORD).write_text(json.dumps(self.record, indent=2) + "\n")
+            self._aside.chmod(0o755)
+            try:
+                os.rename(self._aside, self.place)
+            except OSError as error:
+                # Another process was here first, with the same.
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+        return Part.open(self.place)
+
+    def _start(self, name: str, shape: tuple, dtype: np.dtype) -> None:
+        # Written as a file, not through a memory map: a full disk is then an error, not a SIGBUS.
+        with _writing(self.place):
+            file = (self._aside / f"{name}.npy").open("wb")
+            header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(map(int, shape))}
+            np.lib.format.write_array_header_1_0(file, header)
+            a_row = dtype.itemsize * int(np.prod(shape[1:] if name == "pixels" else shape[2:]))
+            self._files[name] = (file, file.tell(), a_row)
+
+    def _write(self, name: str, first: int, rows: np.ndarray) -> None:
+        file, head, a_row = self._files[name]
+        with _writing(self.place):
+            file.seek(head + first * a_row)
+            file.write(np.ascontiguousarray(rows).tobytes())
+
+
+@contextlib.contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WorkFailed(
+            f"latent states cannot be kept in {place}: {error.strerror or error}"
+        ) from error
