@@ -5,7 +5,7 @@
     python benchmarks/training.py --out runs/training --fitting runs/fitting/fitting.json --json
 
 - steps/s of our t-flow and of normflows 1.7.3's multi-scale Glow (GlowBlock) of the same levels,
-  steps and width, on the same batches with the same optimiser, in turn in one process, pair by pair:
+  steps and width, on the same batch with the same optimiser, in turn in one process, by pairs:
   forward, backward and an Adam step. Seconds are of CPU. normflows has invertible 1×1 convolutions
   (in LU form) where we have fixed shuffles, and leaky ReLU where we have SiLU: its defaults.
 - peak memory of one step above what was there before it, each flow in a process of its own.

@@ -107,8 +107,9 @@ def test_a_disk_that_is_full_then_read_only_then_large_enough(tmp_path, tiny_rec
     disk.mkdir()
     command = [sys.executable, "-m", "tzk_core.cli.main", "train"]
     command += [str(written(tmp_path, recipe)), "--out", str(disk / "run"), "--device", "cpu"]
+    script = SCRIPT.replace("SIZE", str(6 * one))
     done = subprocess.run(
-        [*PRIVATE, sys.executable, "-c", SCRIPT.replace("SIZE", str(6 * one)), str(disk)] + command,
+        [*PRIVATE, sys.executable, "-c", script, str(disk), *command],
         env=environment(TZK_CACHE=str(tmp_path / "cache")),
         text=True,
         capture_output=True,
@@ -147,11 +148,14 @@ def test_what_was_cut_off_is_swept_up(tmp_path, monkeypatch, tiny_recipe):
     (places / "0-000008" / "optimizer.safetensors").write_bytes(b"cut")
     (places / ".0-000008-x1").mkdir()
     (places / ".best-0-x1").mkdir()
+    (out / ".metrics.jsonl.123").touch()
+    (places / "0-000002").mkdir()
     (out / "metrics.jsonl").open("a").write('{"stage": 0, "ste')
     train(
         tiny_recipe("stages.0.checkpoint_every=4"), out=out, resume=True, device="cpu", quiet=True
     )
     assert not list(out.rglob(".*"))
+    assert not (places / "0-000002").exists()
     found = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in found if r["stage"] == 0 and "loss" in r] == [0, 9]
     train(tiny_recipe("stages.0.checkpoint_every=4"), out=tmp_path / "w", device="cpu", quiet=True)

@@ -21,8 +21,9 @@ from tzk_core.training.run import train
 
 # Batches that two do not divide evenly, and parts in which some kind does not occur.
 BATCHES = ("stages.0.batch=9", "stages.1.batch=7", "watch.log_every=1")
-# Of a figure that is logged with six digits after the point, after steps in float32.
-ROUNDING = {"rel": 1e-4, "abs": 1e-4}
+# Losses are in bits/dim and logged with six digits after the point. Other figures are differences
+# of hundreds of nats in float32.
+LOSSES = ("loss", "bits_per_dim", "held_out_loss", "held_out_bits_per_dim")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,7 +46,9 @@ def assert_same_run(out: Path, alone: Path) -> None:
     """To rounding: every figure of every step, and every weight."""
     assert len(rows(alone)) == 17
     for mine, theirs in zip(rows(out), rows(alone), strict=True):
-        assert mine == pytest.approx(theirs, **ROUNDING)
+        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-3)
+        for name in set(LOSSES) & set(theirs):
+            assert mine[name] == pytest.approx(theirs[name], abs=1e-5)
     weights, others = (TzK.from_pretrained(run).state_dict() for run in (out, alone))
     for key, value in weights.items():
         # Where a gradient is nothing but rounding, Adam makes a step of the rate's size of it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -77,6 +78,15 @@ def test_tensorboard(watched):
     assert {e.step for e in seen.Images("samples/prior")} == {3, 7, 9}
     assert (seen.Images("samples/prior")[0].width, seen.Images("samples/prior")[0].height) > (8, 8)
     assert "samples/mnist" in tags["images"]
+    assert {"mnist/encoder log σ", "fashion/decoder log σ"} <= set(tags["histograms"])
+
+
+def test_how_much_codes_tell_is_measured(watched):
+    """Eq. 12's I(c; t): finite, and at most log of the number of images it is taken over."""
+    last = [row for row in rows(watched) if "mnist/information" in row][-1]
+    assert (last["stage"], last["step"]) == (1, 4)
+    for name in ("mnist", "fashion"):
+        assert -0.5 < last[f"{name}/information"] <= math.log(256)
 
 
 def test_watching_changes_nothing(watched, tmp_path, tiny_recipe):

@@ -181,11 +181,19 @@ def load_checkpoint(place: Path) -> Checkpoint:
     )
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Removes what a killed run began to write and never finished."""
-    for place in folder.glob(".*-*"):
-        if re.match(r"\.(\d+-\d+|best-\d+)-", place.name):
-            shutil.rmtree(place, ignore_errors=True)
+def clear_leftovers(run: Path) -> None:
+    """Removes from a run folder what a killed run began to write or remove and never finished."""
+    for path in run.glob(".*.*"):
+        # As `write_aside` names them.
+        if re.fullmatch(r"\.(recipe\.yaml|run\.json|metrics\.jsonl|README\.md)\.\d+", path.name):
+            path.unlink(missing_ok=True)
+    for path in [*run.glob(".saving-*"), *(run / "checkpoints").glob(".*-*")]:
+        if re.match(r"\.(\d+-\d+|best-\d+|saving)-", path.name):
+            shutil.rmtree(path, ignore_errors=True)
+    whole = _places(run / "checkpoints")
+    for path in (run / "checkpoints").glob("[0-9]*-[0-9]*"):
+        if path not in whole:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _places(folder: Path) -> list[Path]:

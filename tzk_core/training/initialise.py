@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..flows import ActNorm
 from ..model import TzK
 from .dataset import Dataset
 from .latents import Latents
@@ -20,7 +21,12 @@ def _sample(data: Dataset, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def initialise_flow(model: TzK, data: Dataset, generator: torch.Generator) -> None:
-    """The t-flow's ActNorms, from 1,024 images (all where there are fewer)."""
+    """The t-flow's ActNorms, from 1,024 images (all where there are fewer), unless they are set.
+
+    A second stage goes on with the flow of the first.
+    """
+    if all(m.initialized for m in model.flow.modules() if isinstance(m, ActNorm)):
+        return
     t = data.observations(_sample(data, generator), generator)
     model.flow.initialize(t.to(model.device))
 

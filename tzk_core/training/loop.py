@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data.names import with_ancestors
-from ..errors import WorkFailed
+from ..errors import UsageError, WorkFailed
 from ..flows import recompute_networks
 from ..model import TzK
 from ..networks import run_networks_in
@@ -24,7 +24,7 @@ from .group import Group
 from .initialise import initialise_flow, initialise_knowledge
 from .interrupt import Interrupt
 from .latents import Latents
-from .measuring import HeldOut, sample_images
+from .measuring import Codes, HeldOut, sample_images
 from .mixing import correct_logits
 from .optimisers import Average, go_on, optimiser, rate
 from .progress import Reporter
@@ -156,7 +156,7 @@ class Stage:
         self.average = Average(self.parameters, config.ema, averaged) if config.ema else None
         self.last_good: int | None = None  # of the steps since this process began
         if self.resumable and self.group.main:
-            clear_leftovers(self._checkpoints)
+            clear_leftovers(self.folder)
             self.metrics.rewind(self.index, self.first)
 
     def _select_parameters(self) -> None:
@@ -168,7 +168,11 @@ class Stage:
             self.model.knowledge.requires_grad_(True)
         elif train == "knowledge":
             self.model.unfreeze(*self.only)
+        if self.config.freeze:
+            self.model.freeze(*self.config.freeze)
         self.parameters: list[Tensor] = [p for p in self.model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise UsageError(f"{self._title}: the stage freezes all that it would train")
 
     def _initialise(self) -> None:
         generator = derived(self.seed, "initialise", self.index)
@@ -186,7 +190,13 @@ class Stage:
         if draws < 1:
             return
         task = self.reporter.task("latent states", draws * len(self.data))
-        self.latents = Latents.encode(self.model, self.data, draws, self.seed, task.advance)
+
+        def tick(images: int) -> None:
+            task.advance(images)
+            if self.interrupt.asked:
+                raise WorkFailed(f"interrupted before step 1 ({self._title}){self._how_to_go_on}")
+
+        self.latents = Latents.encode(self.model, self.data, draws, self.seed, tick)
 
     # -- the steps -------------------------------------------------------------------------------
 
@@ -293,11 +303,8 @@ class Stage:
                     save_best(
                         self._checkpoints, self.model, stage=self.index, step=done, figure=figure
                     )
-            row = {"stage": self.index, "step": done - 1, self.held_out.name: _rounded(figure)}
-            self.metrics.write(row)
-            if self.board is not None:
-                name = f"{self._title}/{self.held_out.name}"
-                self.board.scalars({name: figure}, self.offset + done - 1)
+                codes = self.held_out.codes(self.model) if self.config.train != "flow" else {}
+            self._tell_measured(done - 1, figure, codes)
         every = self.watch.samples_every
         if self.board is not None and every and (done % every == 0 or last):
             with self._averaged():
@@ -306,6 +313,19 @@ class Stage:
                 )
             for name, t in images.items():
                 self.board.images(f"samples/{name}", t, self.offset + done - 1)
+
+    def _tell_measured(self, step: int, figure: float, codes: dict[str, Codes]) -> None:
+        figures = {self.held_out.name: figure}
+        figures |= {f"{name}/information": code.information for name, code in codes.items()}
+        rounded = {name: _rounded(value) for name, value in figures.items()}
+        self.metrics.write({"stage": self.index, "step": step} | rounded)
+        if self.board is None:
+            return
+        at = self.offset + step
+        self.board.scalars({f"{self._title}/{k}": value for k, value in figures.items()}, at)
+        for name, code in codes.items():
+            self.board.histogram(f"{name}/encoder log σ", code.encoder_log_sigma, at)
+            self.board.histogram(f"{name}/decoder log σ", code.decoder_log_sigma, at)
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -341,9 +361,9 @@ class Stage:
                 )
             self.group.wait()
         if stop:
-            told = "go on with --resume" if self.resumable else f"{self.folder} is as it was"
             raise WorkFailed(
-                f"interrupted after step {done} of {config.steps} ({self._title}): {told}"
+                f"interrupted after step {done} of {config.steps} ({self._title})"
+                f"{self._how_to_go_on}"
             )
 
     def _sound(self) -> bool:
@@ -360,6 +380,10 @@ class Stage:
     def _title(self) -> str:
         what = {"flow": "t-flow", "knowledge": "knowledge", "all": "t-flow and knowledge"}
         return what[self.config.train]
+
+    @property
+    def _how_to_go_on(self) -> str:
+        return ": go on with --resume" if self.resumable else f": {self.folder} is as it was"
 
     @property
     def _checkpoints(self) -> Path:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..evaluation.information import mixture_information
 from ..model import TzK
 from ..objective import Existence, Part, objective
 from ..randomness import derived
@@ -17,11 +19,20 @@ from .settings import StageConfig
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["HeldOut", "sample_images"]
+__all__ = ["Codes", "HeldOut", "sample_images"]
 
 AT_ONCE = 64  # images of one pass
 TEMPERATURE = 0.7  # of the samples, as in the run's grids
 KINDS = 8  # whose samples are shown
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What the codes of a kind are like, e = 1: whether they live, and which σ shrink."""
+
+    information: float  # I(c; t), nats, at most log of the number of images (Eq. 12's term)
+    encoder_log_sigma: Tensor  # of p_enc(c∣e=1,t)'s base, (N, C)
+    decoder_log_sigma: Tensor  # of p_dec(z∣e=1,c)'s base, (N, *latent shape)
 
 
 class HeldOut:
@@ -80,6 +91,26 @@ class HeldOut:
             total += torch.as_tensor(terms.total)
         loss = -float(total) / (math.prod(model.observation_shape) * math.log(2))
         return (8 if flow else 0) + loss
+
+    @torch.no_grad()
+    def codes(self, model: TzK) -> dict[str, Codes]:
+        """Of every kind of the first level that enough of the images have."""
+        found = {}
+        for name, kind in model.kinds().items():
+            e = self.existence.get(name)
+            own = self.index[:0] if e is None else self.index[e == 1]
+            if len(own) < 2:
+                continue
+            noise = derived(self.seed, "measured", "codes", name)
+            t = self.data.observations(own, noise).to(model.device)
+            mean, log_sigma = kind.encoders[1].base(t)
+            epsilon = torch.randn(mean.shape, generator=noise).to(mean)
+            c, _ = kind.encoders[1].sample((mean, log_sigma), epsilon)
+            base = mean + log_sigma.exp() * epsilon
+            terms = mixture_information(base, mean, log_sigma)
+            _, of_decoder = kind.decoders[1].base(c)
+            found[name] = Codes(float(terms.mean()), log_sigma, of_decoder)
+        return found
 
 
 @torch.no_grad()

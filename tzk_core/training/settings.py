@@ -40,6 +40,10 @@ class StageConfig(Section):
     train: Literal["flow", "knowledge", "all"] = Field(
         description="the t-flow, the knowledge on the frozen t-flow, or both together"
     )
+    freeze: list[str] = Field(
+        default_factory=list,
+        description="parts of what it trains that stay as they are: `flow`, or paths of knowledge",
+    )
     steps: int = Field(ge=1, description="optimiser steps")
     preset: Literal["paper"] | None = Field(
         None,

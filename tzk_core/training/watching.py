@@ -89,6 +89,12 @@ class Board:
             self._writer.add_image(name, pixels, step)
             self._writer.flush()
 
+    def histogram(self, name: str, values: Tensor, step: int) -> None:
+        """How values are distributed; nothing where some are not finite."""
+        if bool(values.isfinite().all()):
+            with _writing(self.folder):
+                self._writer.add_histogram(name, values.cpu(), step)
+
     def close(self) -> None:
         with _writing(self.folder):
             self._writer.close()

@@ -1,0 +1,96 @@
+"""Training modes: stages after one another, and parts that stay as they are."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+import torch
+
+from tzk_core.errors import TzkError, UsageError, WorkFailed
+from tzk_core.model import TzK
+from tzk_core.training.latents import Latents
+from tzk_core.training.loop import Stage
+from tzk_core.training.run import train
+
+
+def changed(before: dict, after: dict) -> set[str]:
+    """The parameters that are not the same bit for bit."""
+    return {name for name, value in after.items() if not torch.equal(value, before[name])}
+
+
+@pytest.fixture
+def parameters(monkeypatch):
+    """Those of the model at the start and the end of every stage, in order."""
+    seen: list[dict] = []
+    plain_loop = Stage._loop
+
+    def watched(self):
+        for moment in ("before", "after"):
+            if moment == "after":
+                plain_loop(self)
+            seen.append({n: p.detach().clone() for n, p in self.model.named_parameters()})
+
+    monkeypatch.setattr(Stage, "_loop", watched)
+    return seen
+
+
+def stage(what: str, **more) -> dict:
+    return {"train": what, "steps": 3, "batch": 8} | more
+
+
+def test_parts_of_a_stage_can_be_frozen(tmp_path, tiny_recipe, parameters):
+    """Any subset: here a parent with its children, or the t-flow and one child."""
+    recipe = tiny_recipe(
+        f"stages={[stage('all', freeze=['mnist']), stage('all', freeze=['flow', 'mnist/1'])]}"
+    )
+    train(recipe, out=tmp_path / "run", device="cpu", quiet=True)
+    first, second = changed(*parameters[:2]), changed(*parameters[2:])
+    assert not [name for name in first if name.startswith("knowledge.k_mnist")]
+    assert [name for name in first if name.startswith("knowledge.k_fashion")]
+    assert [name for name in first if name.startswith("flow.")]
+    assert not [
+        name
+        for name in second
+        if name.startswith(("flow.", "knowledge.k_mnist.child.knowledge.k_1."))
+    ]
+    assert [name for name in second if name.startswith("knowledge.k_mnist.child.knowledge.k_0.")]
+    assert [name for name in second if name.startswith("knowledge.k_mnist.encoders.1.")]
+
+
+def test_a_second_stage_goes_on_with_the_flow_of_the_first(tmp_path, tiny_recipe, parameters):
+    """ActNorm is set from data once: setting it again would undo what the first stage learned."""
+    recipe = tiny_recipe(f"stages={[stage('flow'), stage('all')]}")
+    train(recipe, out=tmp_path / "run", device="cpu", quiet=True)
+    end, start = parameters[1], parameters[2]
+    assert not changed(end, {name: value for name, value in start.items() if name in end})
+
+
+@pytest.mark.parametrize(
+    ("freeze", "error", "says"),
+    [
+        (["flow"], UsageError, "freezes all that it would train"),
+        (["kanji"], TzkError, "there is mnist"),
+    ],
+)
+def test_what_cannot_be_frozen(tmp_path, tiny_recipe, freeze, error, says):
+    first = stage("flow", freeze=freeze) if freeze == ["flow"] else stage("all", freeze=freeze)
+    with pytest.raises(error, match=says) as raised:
+        train(tiny_recipe(f"stages={[first]}"), out=tmp_path / "run", device="cpu", quiet=True)
+    assert raised.value.exit_code == 2
+
+
+def test_ctrl_c_while_latent_states_are_worked_out(tmp_path, tiny_recipe, monkeypatch):
+    """It takes minutes on a large data set: what was trained is kept, and the run goes on."""
+    out, plain = tmp_path / "run", Latents.encode
+
+    def interrupted(model, data, draws, seed, tick, **more):
+        signal.raise_signal(signal.SIGINT)
+        return plain(model, data, draws, seed, tick, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Latents, "encode", interrupted)
+        with pytest.raises(WorkFailed, match=r"interrupted before step 1 .*--resume"):
+            train(tiny_recipe(), out=out, device="cpu", quiet=True)
+    train(tiny_recipe(), out=out, resume=True, device="cpu", quiet=True)
+    assert TzK.from_pretrained(out).paths()
