@@ -48,6 +48,7 @@ from torch.nn.functional import softplus
 from .densities import standard_normal
 from .errors import UsageError
 from .schedule import Weight, at
+from .siblings import alike, side_by_side
 
 if TYPE_CHECKING:
     from .knowledge import Knowledge
@@ -265,8 +266,12 @@ class _Level:
         product = self.weights.config.name == "tzk" and self.weights.config.product
         known_kinds = torch.zeros(self.rows.count, dtype=t.dtype, device=t.device)
         from_encoder = self.weights.from_encoder()
+        together = self._together(tzk, existence)
+        for names in together:
+            self._side_by_side(tzk, names, t, t_shaping, latent, existence, prefix)
+        alone = set(tzk.kinds()).difference(*together)
         for name, kind in tzk.kinds().items():
-            e = existence.get(name)
+            e = existence.get(name) if name in alone else None
             known = torch.tensor([]) if e is None else (e >= 0).nonzero().squeeze(1)
             if not len(known):
                 continue
@@ -291,6 +296,84 @@ class _Level:
             weight = torch.where(known_kinds > 0, weight, torch.ones_like(weight))
             weighted = weight[self.rows.here] * _log_prior(latent)
             self._credit(weighted, self.rows.count, 1.0)
+
+    def _together(self, tzk: TzK, existence: Existence) -> list[list[str]]:
+        """Kinds to be worked out side by side.
+
+        On images it would not pay: there the arithmetic takes the time, and every kind would see
+        rows with either e in both of its branches.
+        """
+        if len(tzk.observation_shape) > 1 or self.weights.config.name != "elbo":
+            return []
+        kinds = tzk.kinds()
+        return alike({n: k for n, k in kinds.items() if n in existence and k.child is None})
+
+    def _side_by_side(
+        self,
+        tzk: TzK,
+        names: list[str],
+        t: Tensor,
+        t_shaping: Tensor,
+        latent: tuple[Tensor, Tensor],
+        existence: Existence,
+        prefix: str,
+    ) -> None:
+        """The same as `_discriminate` and `_branch` of each kind, for ``elbo``, in one pass."""
+        w, rows = self.weights, self.rows
+        kinds = [tzk.kinds()[name] for name in names]
+        whole = torch.stack([existence[name] for name in names])
+        like = t.new_empty(rows.count, len(names), 2, kinds[0].config.code_dim)
+        noise = w.normal(like, rows).movedim(0, 2)
+        found = side_by_side(kinds, t, t_shaping, latent[0], noise)
+        e, known = whole[:, rows.here], (whole >= 0).sum(1, keepdim=True)
+        # Every kind is a mean over the rows of the whole batch that know its e.
+        each = (e >= 0).to(t) / known.clamp_min(1)
+        told = torch.stack([torch.as_tensor(self._of(n, rows.here)).expand(len(t)) for n in names])
+        log_e = -softplus(torch.where(e == 1, -found.t_logit, found.t_logit))
+        self._credit(each * w.discriminator * told * log_e, 1, 1.0)
+        log_p_t = found.log_p_z + latent[1]
+        bound = log_p_t + w.kl * (found.log_p_c - found.log_q)
+        bound = bound + w.discriminator * told.unsqueeze(1) * found.log_p_e
+        values = torch.tensor([[0], [1]], device=e.device)
+        # torch.where, and not a product: a row that has the other e counts for nothing, even if
+        # it is not finite there.
+        chosen = e.unsqueeze(1) == values
+        self._credit(torch.where(chosen, each.unsqueeze(1) * bound, 0), 1, 1.0)
+        self._watch_all(names, prefix, whole, found, log_p_t, latent, chosen)
+
+    def _watch_all(self, names, prefix, whole, found, log_p_t, latent, chosen) -> None:
+        """What `_discriminate` and `_watch` watch, of every kind."""
+        e, logs = whole[:, self.rows.here], self.terms.logs
+
+        def add(what: str, values: Tensor, among: Tensor, counts: Tensor) -> None:
+            sums = torch.where(among, values.detach(), 0).sum(1) / counts.clamp_min(1)
+            for name, value, count in zip(names, sums, counts, strict=True):
+                if count:
+                    logs[f"{prefix}{name}/{what}"] = value
+
+        right = ((found.t_logit > 0) == (e == 1)).float()
+        add("t_accuracy", right, e >= 0, (whole >= 0).sum(1))
+        counts = torch.stack([(whole == value).sum(1) for value in (0, 1)])
+        for value in (1, 0):
+            sure = (found.log_p_e[:, value] > -math.log(2)).float()
+            add(f"c_accuracy_{value}", sure, chosen[:, value], counts[value])
+        log_q, log_p_c, log_p_e = (f[:, 1] for f in (found.log_q, found.log_p_c, found.log_p_e))
+        log_enc, log_dec = _log_prior(latent) + log_q, log_p_t[:, 1] + log_p_c + log_p_e
+        watched = {
+            "log_enc": log_enc,
+            "log_dec": log_dec,
+            "gap": log_enc - log_dec,
+            "kl": log_q - log_p_c,
+            "reconstruction": log_p_t[:, 1],
+            "encoder_log_sigma": found.log_sigma[:, 1].mean(2),
+        }
+        for what, values in watched.items():
+            add(what, values, chosen[:, 1], counts[1])
+        c = torch.where(chosen[:, 1].unsqueeze(2), found.c[:, 1].detach(), 0)
+        for number, name in enumerate(names):
+            if counts[1][number]:
+                moments = torch.stack([c[number].sum(0), c[number].square().sum(0)])
+                self.terms.moments[prefix + name] = moments / counts[1][number]
 
     def _credit(self, values: Tensor, count: int, share: float) -> None:
         """Adds ``share`` of the mean over ``count`` rows, of which ``values`` are those here."""
