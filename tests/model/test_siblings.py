@@ -71,7 +71,7 @@ def test_they_are_found_by_shape(tzk):
 
 
 def test_the_same_terms_gradients_and_figures(tzk, batch, monkeypatch):
-    """Against the loop over kinds, which the tests of the objective check; noise the same in both."""
+    """Against the loop over kinds, which other tests check; the noise is the same in both."""
 
     def same_noise(self, like, rows):
         return torch.full((rows.count, *like.shape[1:]), 0.3, dtype=like.dtype)
