@@ -75,12 +75,15 @@ def test_an_average():
     average = Average([parameter], 0.9)
     with torch.no_grad():
         parameter.fill_(0.0)
-    average.update(1)
-    average.update(2)
+    average.update(100)
+    average.update(101)
     assert average.values[0].tolist() == pytest.approx([0.81, 1.62])
     with average.in_place():
         assert parameter.tolist() == pytest.approx([0.81, 1.62])
     assert parameter.tolist() == [0.0, 0.0]
+    average.update(1)  # of the first weights little is kept: 2/11
+    assert average.values[0].tolist() == pytest.approx([0.81 * 2 / 11, 1.62 * 2 / 11])
+    average.values[0].copy_(torch.tensor([0.81, 1.62]))
     again = Average([parameter], 0.9, average.values)
     again.put_in_place()
     assert parameter.tolist() == pytest.approx([0.81, 1.62])

@@ -78,6 +78,9 @@ def rate(config: StageConfig, step: int) -> float:
 class Average:
     """The exponential moving average of parameters.
 
+    After step s the decay is (s + 1)/(s + 10) where that is less: of the first weights, which are
+    far from any good ones, nothing is left after a few hundred steps however slow the average is.
+
     Args:
         parameters: it starts from them as they are.
         decay: of the average at each step.
@@ -91,11 +94,12 @@ class Average:
         if values is None:
             values = [p.detach() for p in parameters]
         self.values = [v.to(p, copy=True) for v, p in zip(values, parameters, strict=True)]
-        self._update = get_ema_multi_avg_fn(decay)
+        self.decay = decay
 
     def update(self, steps: int) -> None:
         """Takes the parameters in, after ``steps`` steps."""
-        self._update(self.values, self.parameters, torch.tensor(steps))
+        decay = min(self.decay, (steps + 1) / (steps + 10))
+        get_ema_multi_avg_fn(decay)(self.values, self.parameters, torch.tensor(steps))
 
     @torch.no_grad()
     def put_in_place(self) -> None:
