@@ -7,6 +7,8 @@ import signal
 import pytest
 import torch
 
+from tzk_core.data.quantisation import dequantise
+from tzk_core.data.sources import load
 from tzk_core.errors import TzkError, UsageError, WorkFailed
 from tzk_core.model import TzK
 from tzk_core.training.latents import Latents
@@ -94,3 +96,22 @@ def test_ctrl_c_while_latent_states_are_worked_out(tmp_path, tiny_recipe, monkey
             train(tiny_recipe(), out=out, device="cpu", quiet=True)
     train(tiny_recipe(), out=out, resume=True, device="cpu", quiet=True)
     assert TzK.from_pretrained(out).paths()
+
+
+@pytest.mark.parametrize("what", ["knowledge", "all"])
+def test_balanced_stages_end_with_logits_for_the_true_rate(tmp_path, tiny_recipe, what):
+    """20 garments among 100 images, seen half and half: what is said of them is not a half.
+
+    In a few steps the discriminators learn little more than the balanced rate, so that what they
+    say is about the correction alone.
+    """
+    recipe = tiny_recipe(
+        "data.balance=true", "data.sources.1.limit=20", f"stages={[stage(what, batch=16)]}"
+    )
+    model = train(recipe, out=tmp_path / "run", device="cpu", quiet=True)
+    images = load("builtin/fashion_mnist", limit=50, preparation=model.preparation)
+    t = dequantise(torch.from_numpy(images.pixels.copy()), torch.full((50, 1, 8, 8), 0.5))
+    kind = model.find("fashion")
+    with torch.no_grad():
+        said = kind.t_discriminator(t).sigmoid().mean()
+    assert 0.1 < float(said) < 0.35

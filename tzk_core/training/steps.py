@@ -67,7 +67,9 @@ class Steps:
         self.model, self.data, self.config, self.index = model, data, config, index
         self.seed, self.existence, self.latents, self.group = seed, existence, latents, group
         knowledge = {path: existence[path] for path in trained}
-        self._order, self.balance = data.order(knowledge if config.train != "flow" else None)
+        knows = config.train == "knowledge"  # elsewhere balanced draws would change what p(t) is of
+        asked = None if config.train == "flow" else knowledge
+        self._order, self.balance = data.order(asked, rows=knows)
 
     @property
     def size(self) -> int:
