@@ -31,7 +31,7 @@ from tzk_core.data.table import Table
 __all__ = ["CacheUnusable", "Entry", "Kept", "Writer", "cache_folder", "entry_for"]
 
 # Goes up whenever decoding or preparation give other pixels for the same file, or entries change.
-_FORMAT = 1
+_FORMAT = 2
 _PIXELS, _FACTS = "pixels.npy", "facts.json"
 _ARRAYS = ("labels", "native_dims", "attributes")
 
@@ -178,7 +178,7 @@ class Writer:
             os.fsync(self._file.fileno())
             for name in _ARRAYS:
                 np.save(self.aside / f"{name}.npy", getattr(described, name))
-            (self.aside / _FACTS).write_text(json.dumps(facts, ensure_ascii=False))
+            (self.aside / _FACTS).write_text(json.dumps(facts))
             self.aside.chmod(0o755)  # mkdtemp makes it private
             if self.path.exists():  # one that could not be loaded: it is in the way
                 shutil.rmtree(self.path)

@@ -11,15 +11,45 @@ from pathlib import Path
 from typing import Any
 
 from tzk_core.data.columns import LABEL_COLUMNS
+from tzk_core.data.hub_names import SPLIT_NAMES
+from tzk_core.data.names import shown
 from tzk_core.data.table import Columns, Item, Table, truth
 from tzk_core.errors import UsageError
 
-__all__ = ["METADATA", "SUFFIXES", "folder_table"]
+__all__ = ["METADATA", "SUFFIXES", "folder_table", "split_folders"]
 
 SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 )
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
+def split_folders(path: Path) -> list[str]:
+    """Names of the folders in a folder that are its splits; none where they are its classes.
+
+    It is divided if every folder in it with images is called like a split. Beside others, one that
+    is called so and holds images itself is a class: ``train`` beside ``car`` and ``plane``.
+
+    Raises:
+        UsageError: they can be read both ways.
+    """
+    called = {name for names in SPLIT_NAMES.values() for name in names}
+    folders = [entry for entry in _visible(path) if entry.is_dir()]
+    # Most data sets have none, and their images need not be looked for.
+    if not any(folder.name in called for folder in folders):
+        return []
+    full = [folder for folder in folders if next(_images_below(folder, path), None) is not None]
+    found = [folder for folder in full if folder.name in called]
+    others = [folder for folder in full if folder.name not in called]
+    if not others:
+        return [folder.name for folder in found]
+    if len(found) > 1 or (found and not _holds_images(found[0])):
+        named = " and ".join(repr(folder.name) for folder in found)
+        raise UsageError(
+            f"{shown(path)} has {named}, called like splits, beside {shown(others[0].name)!r}: "
+            "name the folder of one split as the source, or move or rename what is not meant"
+        )
+    return []
 
 
 def folder_table(path: Path, name: str, columns: Columns, root: Path | None = None) -> Table:
@@ -55,32 +85,29 @@ def folder_table(path: Path, name: str, columns: Columns, root: Path | None = No
             whole = path / file
             row = known.rows.get(file, nothing) if known else nothing
             yield Item(
-                str(whole),
+                shown(whole),
                 number if label is None else _value(row.get(label)),
                 whole.read_bytes,
                 tuple(truth(row.get(a), a, known.file) for a in attributes),
             )
 
     def identity() -> str:
-        digest = hashlib.sha256(str(path.resolve()).encode())
-        for file in files:
-            digest.update(f"{file}\0{_stamp(path / file)}\n".encode("utf-8", "surrogateescape"))
-        if known:
-            digest.update(f"{known.file}\0{_stamp(known.file)}".encode())
+        digest = hashlib.sha256(json.dumps([str(path.resolve()), label, attributes]).encode())
+        stamped = [path / file for file in files] + ([known.file] if known else [])
+        for file in stamped:  # names may hold bytes that are no UTF-8, as lone surrogates
+            digest.update(f"\n{file}\0{_stamp(file)}".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
-    return Table(
-        name, len(files), classes if label is None else None, items, identity, list(attributes)
-    )
+    names = [shown(each) for each in classes] if label is None else None
+    return Table(name, len(files), names, items, identity, list(attributes), label)
 
 
 def _walk(path: Path) -> tuple[list[str], list[int], list[str]]:
     """Names below ``path`` of its images, their class numbers, and the names of the classes."""
-    top = sorted(entry for entry in path.iterdir() if not entry.name.startswith((".", "__")))
     files: list[str] = []
     labels: list[int] = []
     classes: list[str] = []
-    for entry in top:
+    for entry in _visible(path):
         if entry.is_dir():
             before = len(files)
             files += _images_below(entry, path)
@@ -91,6 +118,14 @@ def _walk(path: Path) -> tuple[list[str], list[int], list[str]]:
             files.append(entry.name)
             labels.append(-1)
     return files, labels, classes
+
+
+def _visible(path: Path) -> list[Path]:
+    return sorted(entry for entry in path.iterdir() if not entry.name.startswith((".", "__")))
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(e.suffix.lower() in SUFFIXES and not e.is_dir() for e in _visible(folder))
 
 
 def _images_below(folder: Path, root: Path) -> Iterator[str]:
@@ -138,8 +173,8 @@ class _Metadata:
         return [name for name in self.names if self._is_boolean(name)]
 
     def _is_boolean(self, name: str) -> bool:
-        values = {row.get(name) for row in self.rows.values()} - {None, ""}
-        words = {str(value).lower() for value in values}
+        values = [row.get(name) for row in self.rows.values()]
+        words = {str(value).lower() for value in values if value not in (None, "")}
         return bool(words) and words <= {"true", "false"}
 
 

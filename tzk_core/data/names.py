@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from tzk_core.errors import InvalidRequest
 
-__all__ = ["check_name", "slug", "slugs", "split_path", "with_ancestors"]
+__all__ = ["check_name", "shown", "slug", "slugs", "split_path", "with_ancestors"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -30,7 +30,18 @@ def slug(label: object) -> str:
     """
     text = unicodedata.normalize("NFKD", str(label)).encode("ascii", "ignore").decode().lower()
     name = re.sub(r"[^a-z0-9_]+", "-", text).strip("-_")
-    return name or "x" + hashlib.sha256(str(label).encode()).hexdigest()[:8]
+    # Lone surrogates stand for bytes of a file name that are no UTF-8.
+    content = str(label).encode("utf-8", "surrogatepass")
+    return name or "x" + hashlib.sha256(content).hexdigest()[:8]
+
+
+def shown(text: object) -> str:
+    """What can be displayed and written of a text that may hold bytes that are no UTF-8.
+
+    >>> print(shown("caf\udce9"), shown("café"))
+    caf\\udce9 café
+    """
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def slugs(labels: Iterable[object]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tzk_core.data.decoding import decode_image
+from tzk_core.data.names import shown
 from tzk_core.data.preparation import Preparation, Prepared
 from tzk_core.data.table import Item, Table
 from tzk_core.errors import TzkError, UsageError, WorkFailed
@@ -61,7 +62,8 @@ def read_table(
         write: takes the pixels of the next images, uint8 (n, C, H, W).
 
     Raises:
-        UsageError: an attribute holds something else than true and false.
+        UsageError: an attribute holds something else than true and false, or the labels are of
+            several kinds.
         WorkFailed: too many images are unreadable.
     """
     labels: list[Any] = []
@@ -88,7 +90,7 @@ def read_table(
         check_share(table.name, skipped, total, max_bad_share)
         if progress is not None:
             progress(seen, total)
-    numbers, names = numbered(labels, table.label_names)
+    numbers, names = numbered(labels, table)
     known = np.concatenate([*attributes, np.empty((0, len(table.attributes)), dtype=np.int8)])
     _check_attributes(known, table)
     return Described(numbers, names, np.array(native, dtype=np.int64), known, skipped)
@@ -152,12 +154,26 @@ def _evenly(items: Iterable[Item], count: int, wanted: int) -> Iterator[Item]:
     )
 
 
-def numbered(labels: list[Any], names: list[str] | None) -> tuple[np.ndarray, list[str]]:
-    """Labels as indices into names; names made of the labels where the source has none."""
+def numbered(labels: list[Any], table: Table) -> tuple[np.ndarray, list[str]]:
+    """Labels as indices into names; names made of the labels where the table has none.
+
+    Raises:
+        UsageError: there are none, and the labels are no texts, numbers or truth values, or not
+            all of the same kind, so that they have no order.
+    """
+    names = table.label_names
     if names is not None:
         known = range(len(names))
         return np.array([x if x in known else -1 for x in labels], dtype=np.int64), names
-    unknown = {x for x in set(labels) if x is None or (isinstance(x, (int, float)) and x < 0)}
+    kinds = {_kind(x) for x in labels if x is not None}
+    if len(kinds) > 1 or kinds & {"list", "dict"}:
+        raise UsageError(
+            f"the column {table.label!r} of {table.name} holds {' and '.join(sorted(kinds))} as "
+            "labels; a label is a text, a number or a truth value, and of the same kind for all "
+            "images"
+        )
+    # "Not at least 0" is said of NaN too, which is what an empty field of numbers may become.
+    unknown = {x for x in labels if x is None or (isinstance(x, (int, float)) and not x >= 0)}
     distinct = list(set(labels) - unknown)
     if all(isinstance(x, str) and x.isdecimal() for x in distinct):  # as a CSV has integers
         distinct.sort(key=lambda x: (int(x), x))
@@ -165,7 +181,13 @@ def numbered(labels: list[Any], names: list[str] | None) -> tuple[np.ndarray, li
         distinct.sort()
     index = {label: number for number, label in enumerate(distinct)}
     numbers = np.array([index.get(label, -1) for label in labels], dtype=np.int64)
-    return numbers, [str(label) for label in distinct]
+    return numbers, [shown(label) for label in distinct]
+
+
+def _kind(label: Any) -> str:
+    """What can be put in order with what: the name of its type, one for integers and floats."""
+    number = isinstance(label, (int, float)) and not isinstance(label, bool)
+    return "number" if number else type(label).__name__
 
 
 def _check_attributes(values: np.ndarray, table: Table) -> None:

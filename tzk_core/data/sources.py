@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tzk_core.data.folders import METADATA, folder_table
+from tzk_core.data.folders import METADATA, folder_table, split_folders
 from tzk_core.data.hub_names import BUILTIN, HUB, SPLIT_NAMES
 from tzk_core.data.images import Images, split_holdout
+from tzk_core.data.names import shown
 from tzk_core.data.preparation import Preparation
 from tzk_core.data.reading import Described, Progress, check_share, numbered, read_table
 from tzk_core.data.table import Columns, Split, Table
@@ -54,7 +55,7 @@ def load(
     Args:
         source: ``builtin/mnist`` or ``builtin/fashion_mnist``; a folder of class folders, of images
             without classes, or of images and a metadata file, each of them perhaps below ``train``
-            and ``test``; a parquet file, or a folder of ``train*.parquet`` and ``test*.parquet``;
+            and ``test`` if there are no other folders of images beside these; a parquet file, or a folder of ``train*.parquet`` and ``test*.parquet``;
             or a name on the hub, ``owner/name`` or a short one of `HUB`. What exists here is never
             sought on the hub.
         split: ``test`` falls back on a validation split where there is no test split.
@@ -105,14 +106,14 @@ def class_names(
     table = _find(source, split, columns or Columns())
     if table.label_names is not None:
         return table.label_names
-    return numbered([item.label for item in table.items()], None)[1]
+    return numbered([item.label for item in table.items()], table)[1]
 
 
 def splits(source: str | os.PathLike[str]) -> list[Split]:
     """Which of ``train`` and ``test`` a source has.
 
     Raises:
-        UsageError: there is no such source.
+        UsageError: there is no such source, or its folders may be splits or classes.
         WorkFailed: the hub does not answer.
     """
     name = os.fspath(source)
@@ -133,7 +134,7 @@ def _find(source: str | os.PathLike[str], split: Split, columns: Columns) -> Tab
         file = Path(__file__).parent / "builtin" / short / f"{split}.parquet"
         return parquet_table([file], short, columns)
     path = Path(name).expanduser()
-    title = path.resolve().stem if path.is_file() else path.resolve().name
+    title = shown(path.resolve().stem if path.is_file() else path.resolve().name)
     if path.is_dir():
         found = _in_folder(path, split)
         if found is None:
@@ -169,9 +170,9 @@ def _in_folder(path: Path, split: Split) -> Path | list[Path] | None:
             return files
     if parquet:  # one unnamed lot is for training, unless the other split has a name
         return parquet if split == "train" and _in_folder(path, "test") is None else None
-    divided = (path / "train").is_dir()
+    divided = split_folders(path)
     for name in SPLIT_NAMES[split]:
-        if divided and (path / name).is_dir():
+        if name in divided:
             return path / name
     return path if split == "train" and not divided else None
 

@@ -58,6 +58,7 @@ class Table:
         identity: gives a text that changes whenever the images or labels may have changed (sizes
             and times of files, not their contents), which keys what is kept of them.
         attributes: names of the columns that became attributes.
+        label: the column of the labels, where they are in one.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Table:
     items: Callable[[], Iterable[Item]]
     identity: Callable[[], str]
     attributes: list[str] = field(default_factory=list)
+    label: str | None = None
 
 
 _WORDS = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0, "": -1, "-1": -1}

@@ -10,6 +10,7 @@ from typing import Any
 
 from tzk_core.data.columns import Found, find_columns
 from tzk_core.data.hub_names import BUILTIN, HUB, SPLIT_NAMES, HubSource
+from tzk_core.data.names import shown
 from tzk_core.data.table import Columns, Item, Split, Table, truth
 from tzk_core.errors import NotAnImage, UsageError, WorkFailed
 
@@ -45,7 +46,7 @@ def parquet_table(files: Sequence[Path], name: str, columns: Columns) -> Table:
                 with pyarrow.parquet.ParquetFile(file) as opened:
                     for batch in opened.iter_batches(_CHUNK, columns=found.all):
                         for row in batch.to_pylist():
-                            yield _row(row, found, f"{file}, row {number}", file.parent)
+                            yield _row(row, found, f"{shown(file)}, row {number}", file.parent)
                             number += 1
             except (OSError, pyarrow.ArrowException) as error:
                 raise WorkFailed(f"{file} cannot be read after row {number}: {error}") from error
@@ -57,6 +58,7 @@ def parquet_table(files: Sequence[Path], name: str, columns: Columns) -> Table:
         rows,
         lambda: _identity(found, files),
         found.attributes,
+        found.label,
     )
 
 
@@ -97,6 +99,7 @@ def hub_table(name: str, split: Split, columns: Columns) -> Table:
         # In memory there are no files, and what `datasets` takes for its own fingerprint tells.
         lambda: _identity(found, files) if files else f"{found.all} {table._fingerprint}",
         found.attributes,
+        found.label,
     )
 
 

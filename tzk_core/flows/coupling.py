@@ -55,7 +55,7 @@ class Coupling(Invertible):
             raise ValueError(f"a coupling needs at least 2 channels, got {channels}")
         moved = channels // 2
         self.sizes = (moved, channels - moved) if flip else (channels - moved, moved)
-        self.flip, self.additive = flip, additive
+        self.flip, self.additive, self.spatial = flip, additive, spatial
         self.network = CouplingNetwork(
             channels - moved,
             moved if additive else 2 * moved,
@@ -109,9 +109,12 @@ class Coupling(Invertible):
 
 
 def recompute_networks(model: nn.Module, recompute: bool) -> None:
-    """Whether the couplings within ``model`` recompute their networks on the way back."""
+    """Whether the couplings on maps within ``model`` recompute their networks on the way back.
+
+    Those on vectors have little to drop, and kinds side by side (``torch.vmap``) cannot.
+    """
     for module in model.modules():
-        if isinstance(module, Coupling):
+        if isinstance(module, Coupling) and module.spatial:
             module.recompute = recompute
 
 

@@ -131,15 +131,24 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is as it was written, and why newer ones are not.
 
+    Those are put aside as ``corrupt-…``: they must not count among the last that are kept.
+
     Raises:
         ModelUnavailable: there are checkpoints, and none can be read.
     """
     reasons: list[str] = []
+    corrupt: list[Path] = []
     for place in reversed(_places(folder)):
         try:
-            return load_checkpoint(place), reasons
+            found = load_checkpoint(place)
         except ModelUnavailable as error:
             reasons.append(error.detail)
+            corrupt.append(place)
+            continue
+        for other in corrupt:
+            with contextlib.suppress(OSError):  # where nothing can be renamed, nothing is pruned
+                other.rename(other.with_name(f"corrupt-{other.name}"))
+        return found, reasons
     if reasons:
         raise ModelUnavailable(reasons[0])
     return None, []

@@ -79,7 +79,7 @@ class Dataset:
     known: Known
     names: list[str]  # of the sources
     origin: Tensor  # int64 (N,), index into names
-    fingerprints: dict[str, str]
+    fingerprints: dict[str, str]  # "sources.NUMBER SPLIT SOURCE" → SHA-256, of test splits too
     skipped: list[str]  # one line for each image of the sources that could not be read
     shares: Tensor | None = None  # float64 (N,): how often each is drawn; None for equally often
     flips: bool = False  # whether half of what is observed is mirrored
@@ -141,13 +141,17 @@ def load_data(config: DataConfig, seed: int, progress=None) -> tuple[Dataset, Da
     """
     parts = [(source, _load(source, source.split, config, progress)) for source in config.sources]
     keys = [content_keys(images.pixels, seed) for _, images in parts]
+    prints = {
+        _title(number, source.split, source): images.fingerprint
+        for number, (source, images) in enumerate(parts)
+    }
     tests: list[tuple[SourceConfig, Images]] = []
     if config.test:
-        tests = [
-            (source, _load(source, "test", config, progress, like=images))
-            for source, images in parts
-            if source.split == "train" and "test" in splits(source.source)
-        ]
+        for number, (source, images) in enumerate(parts):
+            if source.split == "train" and "test" in splits(source.source):
+                found = _load(source, "test", config, progress)
+                prints[_title(number, "test", source)] = found.fingerprint
+                tests.append((source, _relabelled(found, images.label_names)))
         if not tests:
             raise UsageError(
                 "data.test is true, but none of the sources has a test split beside its training "
@@ -158,15 +162,15 @@ def load_data(config: DataConfig, seed: int, progress=None) -> tuple[Dataset, Da
         masks = held_out(keys, config.holdout)
     held = np.concatenate(masks)
     known = existence_of([*parts, *tests])
-    train = _dataset(parts, known, np.flatnonzero(~held))
+    train = _dataset(parts, known, np.flatnonzero(~held), prints)
     every = np.concatenate(keys)
     if config.test:
         other = np.concatenate([content_keys(images.pixels, seed) for _, images in tests])
         seen = np.isin(other, every)
-        rest = _dataset(tests, _shifted(known, len(every)), np.flatnonzero(~seen))
+        rest = _dataset(tests, _shifted(known, len(every)), np.flatnonzero(~seen), prints)
         train.duplicates = _duplicates(every, train.origin, int(seen.sum()))
     else:
-        rest = _dataset(parts, known, np.flatnonzero(held))
+        rest = _dataset(parts, known, np.flatnonzero(held), prints)
         train.duplicates = _duplicates(every[~held], train.origin, 0)
     train.shares = _shares(config, train.origin)
     train.flips, train.balance = config.flips, config.balance
@@ -188,13 +192,16 @@ def batch_index(count: int, batch: int, step: int, seed: int, stage: int) -> Ten
     return Order(count).batch(batch, step, seed, stage)
 
 
-def _load(
-    source: SourceConfig, split, config: DataConfig, progress, like: Images | None = None
-) -> Images:
+def _title(number: int, split: str, source: SourceConfig) -> str:
+    """What tells a source from all others: one may be there twice, with either split."""
+    return f"sources.{number} {split} {source.source}"
+
+
+def _load(source: SourceConfig, split, config: DataConfig, progress) -> Images:
     preparation = config.preparation
     if source.invert:
         preparation = preparation.model_copy(update={"invert": not preparation.invert})
-    images = load(
+    return load(
         source.source,
         split=split,
         preparation=preparation,
@@ -204,7 +211,6 @@ def _load(
         progress=progress,
         cache=config.cache,
     )
-    return images if like is None else _relabelled(images, like.label_names)
 
 
 def _relabelled(images: Images, names: list[str]) -> Images:
@@ -216,7 +222,12 @@ def _relabelled(images: Images, names: list[str]) -> Images:
     return dataclasses.replace(images, labels=of[images.labels], label_names=names)
 
 
-def _dataset(parts: list[tuple[SourceConfig, Images]], known: Known, index: np.ndarray) -> Dataset:
+def _dataset(
+    parts: list[tuple[SourceConfig, Images]],
+    known: Known,
+    index: np.ndarray,
+    fingerprints: dict[str, str],
+) -> Dataset:
     """The images ``index`` of all parts laid end to end."""
     images = [each for _, each in parts]
     chosen = torch.from_numpy(index)
@@ -228,7 +239,7 @@ def _dataset(parts: list[tuple[SourceConfig, Images]], known: Known, index: np.n
         known=known.subset(chosen),
         names=[source.knowledge or each.name for source, each in parts],
         origin=origin[chosen],
-        fingerprints={source.source: each.fingerprint for source, each in parts},
+        fingerprints=fingerprints,
         skipped=[],
     )
 

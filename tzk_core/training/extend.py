@@ -15,11 +15,11 @@ from ..data.names import split_path
 from ..devices import device_named
 from ..errors import UsageError
 from ..model import TzK
-from .fit import finish, fit_kinds, knowledge_stage, recipe_of
+from .fit import finish, fit_kinds, knowledge_stage, locked, recipe_of
 from .fit_workers import Context, InProcess
 from .interrupt import Interrupt
 from .progress import Reporter
-from .recipe import Recipe, SourceConfig
+from .recipe import SourceConfig
 from .run import read_data
 
 __all__ = ["add_knowledge", "remove_knowledge"]
@@ -58,9 +58,9 @@ def add_knowledge(
     model = TzK.from_pretrained(run)
     if name in model.paths():
         raise UsageError(f"{run} has a knowledge {name!r} already; remove or rename it first")
-    recipe = _with_source(
-        run, SourceConfig(source=source, knowledge=name, classes=classes, limit=limit)
-    )
+    added = SourceConfig(source=source, knowledge=name, classes=classes, limit=limit)
+    recipe = recipe_of(run)
+    recipe = recipe.model_copy(update={"data": recipe.data.with_source(added)})
     stage, _ = knowledge_stage(recipe, steps)
     reporter, began = Reporter(quiet), time.monotonic()
     with reporter.live(), Interrupt() as interrupt:
@@ -77,17 +77,15 @@ def add_knowledge(
             reporter,
             str(where),
         )
-    return finish(run, fitted, recipe, held_out, reporter, began, recorded=recipe, device=where)
+    return finish(run, fitted, recipe, held_out, reporter, began, recorded=added, device=where)
 
 
 def remove_knowledge(run: Path, name: str) -> TzK:
     """Removes a knowledge and all below it from a run, and saves the run."""
     model = TzK.from_pretrained(run)
-    model.remove_knowledge(name)
-    model.save_pretrained(run)
+    model.find(name)
+    with locked(run):
+        model = TzK.from_pretrained(run)
+        model.remove_knowledge(name)
+        model.save_pretrained(run)
     return model
-
-
-def _with_source(run: Path, source: SourceConfig) -> Recipe:
-    recipe = recipe_of(run)
-    return recipe.model_copy(update={"data": recipe.data.with_source(source)})

@@ -30,7 +30,7 @@ from .fit_workers import RETRIES, Failure, InProcess, Processes, Workers
 from .interrupt import Interrupt
 from .latents import FlowWeights, Latents, part_keys
 from .progress import Reporter
-from .recipe import Recipe, StageConfig, parse_recipe
+from .recipe import Recipe, SourceConfig, StageConfig, parse_recipe
 from .run import RECIPE, read_data
 
 __all__ = [
@@ -123,6 +123,12 @@ def fit_knowledge(
     return finish(run, fitted, recipe, held_out, reporter, began, device=where)
 
 
+def locked(run: Path) -> FileLock:
+    """Held by whoever changes a run's model or recipe."""
+    (run / FOLDER).mkdir(exist_ok=True)
+    return FileLock(run / FOLDER / ".lock")
+
+
 def recipe_of(run: Path) -> Recipe:
     """The recipe that a run was trained by.
 
@@ -141,6 +147,12 @@ def knowledge_stage(recipe: Recipe, steps: int | None = None) -> tuple[StageConf
     index = places[-1] if places else len(recipe.stages)
     stage = recipe.stages[index] if places else StageConfig(train="knowledge", steps=1000)
     return (stage if steps is None else stage.model_copy(update={"steps": steps})), index
+
+
+def _of_kind(stage: StageConfig, name: str) -> StageConfig:
+    """The stage for a job that knows one root kind: what it freezes elsewhere is not there."""
+    below = [path for path in stage.freeze if path.startswith(name + "/")]
+    return stage.model_copy(update={"freeze": below})
 
 
 def fit_kinds(
@@ -169,7 +181,9 @@ def fit_kinds(
     must_be_writable(folder / "any")
     flow, draws = FlowWeights(model), stage.latent_draws
     parts = part_keys(model, data, draws, recipe.seed)
-    jobs = [job_of(name, data, recipe, stage, index, parts, device) for name in names]
+    jobs = [
+        job_of(name, data, recipe, _of_kind(stage, name), index, parts, device) for name in names
+    ]
     missing: list[Job] = []
     for job in jobs:
         found = read_artefact(folder, job.name)
@@ -219,13 +233,13 @@ def finish(
     reporter: Reporter,
     began: float,
     *,
-    recorded: Recipe | None = None,
+    recorded: SourceConfig | None = None,
     device: str | torch.device = "cpu",
 ) -> TzK:
     """Puts artefacts into the run's model, measures them on held-out images and saves the run.
 
     Args:
-        recorded: becomes the run's recipe.
+        recorded: a source that the run's recipe gets.
         device: where it is measured.
 
     Raises:
@@ -233,7 +247,7 @@ def finish(
     """
     order = [name for name in held_out.known.labels if name in fitted]
     # Another process may add knowledge to this run too: neither may overwrite what the other did.
-    with FileLock(run / FOLDER / ".lock"):
+    with locked(run):
         model = TzK.from_pretrained(run)
         new = [name for name in order if name not in model.kinds()]
         for name in new:
@@ -255,7 +269,10 @@ def finish(
             )
             sample_grids(model, run / "samples", seed=recipe.seed, only=new)
             if recorded is not None:
-                record = recorded.model_dump(mode="json")
+                # Read again: it may have got another source since.
+                before = recipe_of(run)
+                data = before.data.with_source(recorded)
+                record = before.model_copy(update={"data": data}).model_dump(mode="json")
                 text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
                 write_aside(run / RECIPE, text)
             model.to("cpu").save_pretrained(run)

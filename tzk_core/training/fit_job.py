@@ -84,9 +84,10 @@ def job_of(
     existence = {path: data.known.existence[path].numpy() for path in paths}
     # What the recipe says of other kinds does not enter.
     sources = [s for s in recipe.data.sources if s.knowledge in (name, None)]
-    own = recipe.model_copy(
-        update={"data": recipe.data.model_copy(update={"sources": sources or recipe.data.sources})}
-    )
+    # An attribute of the first level may have no source of its name: what the sources of others
+    # say of their classes is then of kinds that the job's model does not have.
+    kept = sources or [s.model_copy(update={"exclusive": False}) for s in recipe.data.sources]
+    own = recipe.model_copy(update={"data": recipe.data.model_copy(update={"sources": kept})})
     labels = {path: data.known.labels[path] for path in paths}
     known = hashlib.sha256()
     for path, e in existence.items():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..flows import ActNorm
+from ..knowledge import Knowledge
 from ..model import TzK
 from .dataset import Dataset
 from .latents import Latents
@@ -41,40 +42,71 @@ def initialise_knowledge(
 ) -> None:
     """The ActNorms of all knowledge that has not been trained, down the hierarchy.
 
+    Every kind of the first level starts from images of its own: 512 that have it and 512 that have
+    it not, or as many as there are, since a kind may be one image in a million.
+
     Args:
         latents: of the images, where they are known: a job of one kind would else spend more on
             them than on its first fifty steps.
     """
-    index = _sample(data, generator)
-    if latents is None:
-        t = data.observations(index, generator).to(model.device)
-        z, _ = model.flow.encode(t)
-    else:
-        t, z = (part.to(model.device) for part in latents.pick(index, generator)[:2])
-    existence = {p: e[index].to(model.device) for p, e in existence.items()}
-    _level(model, t, z, existence, generator)
+    for name, kind in model.kinds().items():
+        if name not in existence or not _fresh(kind):
+            continue
+        index = _of_both(existence[name], generator)
+        if latents is None:
+            t = data.observations(index, generator).to(model.device)
+            z, _ = model.flow.encode(t)
+        else:
+            t, z = (part.to(model.device) for part in latents.pick(index, generator)[:2])
+        own = {path: e[index].to(model.device) for path, e in existence.items()}
+        _kind(kind, t, z, own[name], _below(own, name), generator)
 
 
-def _level(tzk: TzK, t: Tensor, z: Tensor, existence: dict[str, Tensor], generator) -> None:
-    for name, kind in tzk.kinds().items():
-        e = existence.get(name)
-        if e is None:
-            continue
-        known = e >= 0
-        if not kind.t_discriminator.norm.initialized:
-            kind.initialize(t[known], z[known], e[known], generator)
-        if kind.child is None or int((e == 1).sum()) < 2:
-            continue
-        encoder = kind.encoders[1]
-        base = encoder.base(t[e == 1])
-        noise = torch.randn(base[0].shape, generator=generator).to(base[0])
-        c, _ = encoder.sample(base, noise)
-        fresh = [m for m in kind.child.flow.modules() if hasattr(m, "initialized")]
-        if fresh and not fresh[0].initialized:
-            kind.child.flow.initialize(c)
-        below = {
-            path[len(name) + 1 :]: labels[e == 1]
-            for path, labels in existence.items()
-            if path.startswith(name + "/")
-        }
-        _level(kind.child, c, kind.child.flow.encode(c)[0], below, generator)
+def _of_both(e: Tensor, generator: torch.Generator) -> Tensor:
+    """Rows with e = 1 and with e = 0, up to half of ``IMAGES`` each; any rows if those are few."""
+    chosen = []
+    for value in (1, 0):
+        rows = (e == value).nonzero().squeeze(1)
+        chosen.append(rows[torch.randperm(len(rows), generator=generator)[: IMAGES // 2]])
+    index = torch.cat(chosen)
+    return index if len(index) >= 2 else torch.randperm(len(e), generator=generator)[:IMAGES]
+
+
+def _kind(kind: Knowledge, t: Tensor, z: Tensor, e: Tensor, below: dict, generator) -> None:
+    """A kind and those below it, whose e are in ``below`` by their paths from here."""
+    if not kind.t_discriminator.norm.initialized:
+        known = _rows(e >= 0)
+        kind.initialize(t[known], z[known], e[known], generator)
+    if kind.child is None:
+        return
+    present = _rows(e == 1)
+    encoder = kind.encoders[1]
+    base = encoder.base(t[present])
+    noise = torch.randn(base[0].shape, generator=generator).to(base[0])
+    c, _ = encoder.sample(base, noise)
+    if not all(m.initialized for m in kind.child.flow.modules() if isinstance(m, ActNorm)):
+        kind.child.flow.initialize(c)
+    z_of_c, _ = kind.child.flow.encode(c)
+    own = {path: e[present] for path, e in below.items()}
+    for name, child in kind.child.kinds().items():
+        if name in own:
+            _kind(child, c, z_of_c, own[name], _below(own, name), generator)
+
+
+def _rows(chosen: Tensor) -> Tensor:
+    """The rows that are chosen; all of them where fewer than two are, which no ActNorm starts from.
+
+    So a kind that hardly any image has starts from its neighbours, not from nothing.
+    """
+    rows = chosen.nonzero().squeeze(1)
+    return rows if len(rows) >= 2 else torch.arange(len(chosen), device=chosen.device)
+
+
+def _fresh(kind: Knowledge) -> bool:
+    return not all(m.initialized for m in kind.modules() if isinstance(m, ActNorm))
+
+
+def _below(existence: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {
+        path[len(name) + 1 :]: e for path, e in existence.items() if path.startswith(name + "/")
+    }

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..data.names import with_ancestors
 from ..errors import UsageError, WorkFailed
 from ..flows import recompute_networks
+from ..likelihood import fit_existence
 from ..model import TzK
 from ..networks import run_networks_in
 from ..objective import check_objective
@@ -34,6 +35,7 @@ from .watching import Board, Metrics
 
 __all__ = ["LATENT_BYTES", "Stage"]
 
+EXISTENCE_DRAWS = 100_000  # of codes, for a model that may not be the last
 LATENT_BYTES = 4 << 30  # of z that are kept in memory; beyond it z is worked out each time
 
 
@@ -142,7 +144,7 @@ class Stage:
             self.index,
             seed=self.seed,
             existence=self.existence,
-            trained=list(self.existence) if self.only is None else self.only,
+            trained=self._trained_paths(),
             latents=self.latents,
             group=self.group,
         )
@@ -173,6 +175,17 @@ class Stage:
         self.parameters: list[Tensor] = [p for p in self.model.parameters() if p.requires_grad]
         if not self.parameters:
             raise UsageError(f"{self._title}: the stage freezes all that it would train")
+
+    def _trained_paths(self) -> list[str]:
+        """Knowledge whose discriminators train: no other is balanced and corrected."""
+        if self.config.train == "flow":
+            return []
+        paths = self.existence if self.only is None else self.only
+        return [
+            path
+            for path in paths
+            if any(p.requires_grad for p in self.model.find(path).t_discriminator.parameters())
+        ]
 
     def _initialise(self) -> None:
         generator = derived(self.seed, "initialise", self.index)
@@ -300,6 +313,7 @@ class Stage:
                 if better:
                     self.best = figure
                 if better and self.resumable:
+                    self._fit_existence(done)
                     save_best(
                         self._checkpoints, self.model, stage=self.index, step=done, figure=figure
                     )
@@ -313,6 +327,12 @@ class Stage:
                 )
             for name, t in images.items():
                 self.board.images(f"samples/{name}", t, self.offset + done - 1)
+
+    def _fit_existence(self, done: int) -> None:
+        """p(e = 1) of the kinds as they are now, so that what is saved as best can be served."""
+        if self.config.train != "flow" and self.model.kinds():
+            source = derived(self.seed, "existence", self.index, done)
+            fit_existence(self.model, draws=EXISTENCE_DRAWS, generator=source)
 
     def _tell_measured(self, step: int, figure: float, codes: dict[str, Codes]) -> None:
         figures = {self.held_out.name: figure}
@@ -329,10 +349,25 @@ class Stage:
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
+        """The model within the block as it would be if the stage ended here."""
         self.model.eval()
-        with contextlib.nullcontext() if self.average is None else self.average.in_place():
+        average = contextlib.nullcontext() if self.average is None else self.average.in_place()
+        with average, self._corrected():
             yield
         self.model.train()
+
+    @contextlib.contextmanager
+    def _corrected(self) -> Iterator[None]:
+        balance = self.steps.balance
+        if balance is None:
+            yield
+            return
+        kept = {name: value.clone() for name, value in self.model.state_dict().items()}
+        correct_logits(self.model, balance.corrections)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(kept)
 
     def _keep(self, done: int) -> None:
         """A checkpoint where one is due, and the end where it was asked for."""

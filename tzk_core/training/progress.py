@@ -26,10 +26,10 @@ class Reporter:
     def live(self) -> Iterator[Reporter]:
         """Bars are drawn within the block."""
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
         )
         if not self.console.is_terminal:
@@ -40,8 +40,8 @@ class Reporter:
         self._progress = None
 
     def say(self, text: str) -> None:
-        """One line."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        """One line, as it is: names of files may look like markup or emoji."""
+        self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def task(self, name: str, total: int, done: int = 0) -> Task:
         """A piece of work of ``total`` units."""

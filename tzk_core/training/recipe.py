@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ..config import FlowConfig, KnowledgeConfig
+from ..data.names import check_name
 from ..data.preparation import Preparation
 from ..data.table import Columns
-from ..errors import UsageError
+from ..errors import InvalidRequest, UsageError
 from .settings import EvaluationConfig, Section, StageConfig, WatchConfig
 
 __all__ = [
@@ -82,6 +83,25 @@ class SourceConfig(Section):
         "dark ink among data sets of light ink",
     )
 
+    @field_validator("knowledge")
+    @classmethod
+    def _name(cls, knowledge: str | None) -> str | None:
+        try:
+            return check_name(knowledge) if knowledge else None
+        except InvalidRequest as error:
+            raise ValueError(error.detail) from error
+
+    @property
+    def tells(self) -> bool:
+        """Whether anything is known of its images."""
+        return bool(self.knowledge or self.classes or self.attributes or self.binary_digits)
+
+    @property
+    def roots(self) -> bool:
+        """Whether kinds of the first level come of it that are not its classes."""
+        here = self.attributes or self.binary_digits
+        return bool(self.knowledge or (here and (self.at_root or not self.knowledge)))
+
     @model_validator(mode="after")
     def _one_meaning(self) -> SourceConfig:
         here = self.attributes or self.binary_digits
@@ -118,10 +138,13 @@ class DataConfig(Section):
     test: bool = Field(
         False,
         description="measure on the test splits instead, of the sources that have one; images of "
-        "them that are also trained on are left out and counted",
+        "them that are also trained on are left out and counted. Nothing is measured while it "
+        "trains then, and no best is kept: what is tested on may not choose",
     )
     flips: bool = Field(
-        False, description="mirror half of the training images, anew each time they are seen"
+        False,
+        description="mirror half of the training images, anew each time they are seen; where "
+        "latent states are kept, once for each of their draws",
     )
     balance: bool = Field(
         False,
@@ -150,6 +173,14 @@ class DataConfig(Section):
         weights = [source.weight is not None for source in self.sources]
         if any(weights) and not all(weights):
             raise ValueError("either every source has a weight, or none has")
+        exclusive = [s.classes and s.exclusive and not s.knowledge for s in self.sources]
+        for number, source in enumerate(self.sources):
+            if source.roots and any(exclusive):
+                raise ValueError(
+                    f"sources.{exclusive.index(True)} says that exactly one of the kinds of the "
+                    f"first level applies, and sources.{number} adds others there: give the first "
+                    "a `knowledge`, or leave exclusive out"
+                )
         names = {source.knowledge for source in self.sources}
         for number, source in enumerate(self.sources):
             for name in source.overlaps:

@@ -19,6 +19,7 @@ from ..files import must_be_writable, write_aside
 from ..hub import CONFIG, WEIGHTS
 from ..likelihood import fit_encoder_rate, fit_existence
 from ..model import TzK
+from ..objective import check_objective
 from ..randomness import derived
 from .card import card
 from .checkpoint import Checkpoint, best_of, load_latest
@@ -64,12 +65,12 @@ def train(
         WorkFailed: data or disk failed, the loss diverged, or the run was interrupted.
     """
     out = Path(out)
-    if not any(source.knowledge or source.classes for source in recipe.data.sources):
+    if not any(source.tells for source in recipe.data.sources):
         for index, stage in enumerate(recipe.stages):
             if stage.train == "knowledge":
                 raise UsageError(
                     f"stages.{index}.train is knowledge, but data.sources tell of none: set "
-                    "`knowledge` or `classes` of a source"
+                    "`knowledge`, `classes`, `attributes` or `binary_digits` of a source"
                 )
     with Group.joined(device_named(device)) as group:
         return _train(recipe, out, resume, group, Reporter(quiet or not group.main))
@@ -86,6 +87,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, group: Group, reporter: Repo
         facts = facts_of(recipe, data, held_out, group)
         if group.main:
             _record(recipe, out, facts, resume)
+        _check_stages(recipe, data)
         model = _model(recipe, data) if started is None else started.model
         model.to(group.device)
         first = 0 if started is None else started.stage
@@ -107,7 +109,8 @@ def _train(recipe: Recipe, out: Path, resume: bool, group: Group, reporter: Repo
                 reporter=reporter,
                 interrupt=interrupt,
                 watch=recipe.watch,
-                held_out=held_out,
+                # What is tested on may not choose the best of the stages' models.
+                held_out=None if recipe.data.test else held_out,
                 board=board,
                 offset=offset,
                 group=group,
@@ -132,6 +135,24 @@ def _train(recipe: Recipe, out: Path, resume: bool, group: Group, reporter: Repo
     _write(model, recipe, figures, out, facts)
     reporter.say(f"{out} is ready: {', '.join(str(f) for f in figures[:1])}")
     return model
+
+
+def _check_stages(recipe: Recipe, data: Dataset) -> None:
+    """Finds what is wrong with a later stage now, and not once the t-flow is trained.
+
+    Raises:
+        UsageError: a stage freezes what there is not, or its objective has no maximum.
+    """
+    later = [stage for stage in recipe.stages if stage.train != "flow"]
+    if not later:
+        return
+    model = _model(recipe, data)
+    add_known_kinds(model, data.known, recipe)
+    for stage in later:
+        check_objective(model, stage.objective, stage.train == "all")
+        for part in stage.freeze:
+            if part != "flow":
+                model.find(part)
 
 
 def _model(recipe: Recipe, data: Dataset) -> TzK:
