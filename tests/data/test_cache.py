@@ -14,7 +14,7 @@ from PIL import Image
 from tzk_core.data import reading
 from tzk_core.data.cache import cache_folder
 from tzk_core.data.preparation import Preparation
-from tzk_core.data.sources import load
+from tzk_core.data.sources import Columns, load
 from tzk_core.errors import WorkFailed
 
 
@@ -92,6 +92,33 @@ def test_what_changes_the_images_makes_a_new_entry(class_folder, private_cache, 
     for options in ({"limit": 3}, {"preparation": Preparation(size=8, padding=False)}):
         _same(load(class_folder, cache=True, **options), load(class_folder, **options))
     assert len(_entries(private_cache)) == 7
+
+
+def test_other_columns_of_metadata_make_a_new_entry(class_folder):
+    rows = [f"{k}/{n}.png,{n % 2},{n}" for k in range(3) for n in range(4)]
+    (class_folder / "metadata.csv").write_text("\n".join(["file_name,label,kind", *rows]))
+    for column, names in ((None, ["0", "1"]), ("kind", ["0", "1", "2", "3"])):
+        columns = Columns(label=column)
+        _same(load(class_folder, cache=True, columns=columns), load(class_folder, columns=columns))
+        assert load(class_folder, cache=True, columns=columns).label_names == names
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are not bytes there")
+def test_names_that_are_no_utf8(class_folder, tmp_path):
+    """Of a folder, a class and files; what is displayed of them can be written."""
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    try:
+        class_folder.rename(root)
+    except OSError:
+        pytest.skip("the file system takes no such names")
+    (root / "0").rename(root / os.fsdecode(b"z\xff"))
+    (root / "1" / os.fsdecode(b"\xfe.png")).write_bytes(b"junk")
+    for cache in (True, True, False):
+        images = load(root, cache=cache, max_bad_share=0.1)
+        assert (images.name, images.label_names) == ("caf\\udce9", ["1", "2", "z\\udcff"])
+        assert images.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+        assert images.skipped[0].split(":")[0].endswith("/caf\\udce9/1/\\udcfe.png")
+        "".join([*images.notes, *images.skipped]).encode()
 
 
 def test_bad_files_are_told_again_and_counted_again(class_folder, decoded):

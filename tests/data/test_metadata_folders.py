@@ -82,6 +82,37 @@ def test_numbers_in_a_csv_are_in_the_order_of_numbers(folder):
     assert load(folder).label_names == ["9", "10", "100"]
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ([1, "cat"], "holds number and str as labels"),
+        ([True, "cat"], "holds bool and str"),
+        ([["cat", "dog"], ["dog"]], "holds list"),
+        ([{"name": "cat"}, "dog"], "holds dict and str"),
+    ],
+)
+def test_labels_that_cannot_be_put_in_order(folder, labels, told):
+    rows = [{"file_name": f, "label": v} for f, v in zip(("a.png", "b.png"), labels)]
+    _write(folder, "jsonl", rows)
+    for read in (load, class_names):
+        with pytest.raises(UsageError, match=f"the column 'label' of faces {told}"):
+            read(folder)
+
+
+def test_numbers_of_both_kinds_are_labels_and_nan_is_none(folder):
+    rows = [{"file_name": f, "label": v} for f, v in (("a.png", 2.5), ("b.png", 2))]
+    _write(folder, "jsonl", [*rows, {"file_name": "d.png", "label": float("nan")}])
+    images = load(folder)
+    assert images.label_names == ["2", "2.5"]
+    assert _known(images, 3)[0] is None
+
+
+def test_lists_are_no_attributes(folder):
+    rows = [{"file_name": f, "tags": ["x"], "old": v} for f, v in (("a.png", 1), ("b.png", 0))]
+    _write(folder, "jsonl", [row | {"old": bool(row["old"])} for row in rows])
+    assert list(load(folder, columns=Columns(attributes=True)).attributes) == ["old"]
+
+
 def test_minus_one_for_absent_is_refused(folder):
     """As CelebA's own list has it: it would become unknown, and no image a negative."""
     rows = [{"file_name": f, "bald": v} for f, v in (("a.png", 1), ("b.png", -1), ("d.png", -1))]

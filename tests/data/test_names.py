@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tzk_core.data.names import check_name, slug, slugs, split_path
+from tzk_core.data.names import check_name, shown, slug, slugs, split_path
 from tzk_core.errors import InvalidRequest
 
 
@@ -48,3 +48,9 @@ def test_paths():
 def test_what_is_no_path(path):
     with pytest.raises(InvalidRequest):
         split_path(path)
+
+
+def test_bytes_that_are_no_utf8():
+    """A label of them alone still has a name, and one that can be displayed."""
+    assert slug("\udce9\udcff") == slug("\udce9\udcff") != slug("\udce9")
+    assert shown("caf\udce9 é") == "caf\\udce9 é"

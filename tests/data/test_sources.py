@@ -120,6 +120,37 @@ def test_a_folder_with_splits(class_folder, tmp_path):
     assert (len(test), test.label_names) == (4, ["2"])
 
 
+def test_a_class_that_is_called_like_a_split(class_folder):
+    (class_folder / "1").rename(class_folder / "train")
+    assert splits(class_folder) == ["train"]
+    images = load(class_folder)
+    assert (len(images), images.label_names) == (12, ["0", "2", "train"])
+    (class_folder / "train").rename(class_folder / "test")
+    assert splits(class_folder) == ["train"]
+    assert load(class_folder).label_names == ["0", "2", "test"]
+
+
+def test_folders_that_may_be_splits_or_classes(class_folder, tmp_path):
+    root = tmp_path / "divided"
+    shutil.copytree(class_folder, root / "train")
+    (root / "notes").mkdir()  # without images
+    assert len(load(root)) == 12
+    shutil.copytree(class_folder / "0", root / "extra")
+    told = "has 'train', called like splits, beside 'extra'"
+    with pytest.raises(UsageError, match=told):
+        load(root)
+    shutil.copytree(class_folder / "2", root / "test")
+    for split in ("train", "test"):
+        with pytest.raises(UsageError, match="has 'test' and 'train', called like"):
+            load(root, split=split)
+    assert len(load(root / "train")) == 12
+    shutil.rmtree(root / "extra")
+    assert splits(root) == ["train", "test"]
+    shutil.rmtree(root / "train")
+    with pytest.raises(UsageError, match=r"no train split \(it has a test split\)"):
+        load(root)
+
+
 def test_sizes_and_kinds_are_mixed(class_folder):
     Image.new("RGB", (640, 480), (255, 0, 0)).save(class_folder / "0" / "photo.jpg")
     Image.new("L", (28, 28), 255).save(class_folder / "0" / "small.png")

@@ -11,7 +11,7 @@ import torch
 from tzk_core.config import FlowConfig, KnowledgeConfig
 from tzk_core.data.images import Images
 from tzk_core.errors import UsageError
-from tzk_core.training.labels import UNKNOWN, binary_digits, existence_of
+from tzk_core.training.labels import UNKNOWN, Known, binary_digits, existence_of
 from tzk_core.training.recipe import SourceConfig
 
 
@@ -251,3 +251,49 @@ def test_recipes_that_contradict_themselves(data, told):
 
     with pytest.raises(UsageError, match=told):
         parse_recipe({"name": "x", "data": data, "stages": [{"train": "flow", "steps": 1}]})
+
+
+def test_an_attribute_of_the_first_level_is_a_job_of_its_own():
+    """Its source's knowledge, whose classes exclude each other, is no kind of the job's model."""
+    from tzk_core.config import TzKConfig
+    from tzk_core.model import TzK
+    from tzk_core.training.dataset import Dataset
+    from tzk_core.training.fit_job import job_of
+    from tzk_core.training.recipe import parse_recipe
+    from tzk_core.training.run import add_known_kinds
+
+    asked = {
+        "source": "x",
+        "knowledge": "faces",
+        "classes": True,
+        "exclusive": True,
+        "attributes": ["smile"],
+        "at_root": True,
+    }
+    recipe = parse_recipe(
+        {
+            "name": "x",
+            "data": {"sources": [asked]},
+            "stages": [{"train": "flow", "steps": 1}, {"train": "knowledge", "steps": 1}],
+        }
+    )
+    recipe.model.child_flow = FlowConfig(steps=1, width=4)
+    faces = with_attributes([0, 1], ["x", "y"], smile=[1, 0])
+    data = Dataset(
+        pixels=torch.zeros(2, 1, 8, 8, dtype=torch.uint8),
+        native_dims=torch.full((2,), 64),
+        known=existence_of([(recipe.data.sources[0], faces)]),
+        names=["faces"],
+        origin=torch.zeros(2, dtype=torch.int64),
+        fingerprints={},
+        skipped=[],
+    )
+    for name, paths in (("smile", ["smile"]), ("faces", ["faces", "faces/x", "faces/y"])):
+        job = job_of(name, data, recipe, recipe.stages[1], 1, [], "cpu")
+        model = TzK(TzKConfig(observation=(1, 8, 8), flow=FlowConfig(levels=1, steps=1, width=4)))
+        known = Known(job.labels, {k: torch.tensor(e) for k, e in job.existence.items()})
+        add_known_kinds(model, known, job.recipe)
+        assert model.paths() == paths
+        if name == "faces":
+            assert model.find("faces").child._base_config.exclusive
+    assert recipe.data.sources[0].exclusive

@@ -146,6 +146,24 @@ def test_the_test_split(tmp_path, mnist):
             assert e == (-1 if real[content] == 7 else int(real[content] == digit))
 
 
+def test_fingerprints_of_every_source_and_split(tmp_path, mnist):
+    """The same source twice, once for each of its splits, and what is measured on."""
+    root = tmp_path / "divided"
+    for split, span in (("train", slice(20)), ("test", slice(20, 30))):
+        _folder(root / split / "x", mnist.pixels[span])
+    source = {"source": str(root), "knowledge": "a"}
+    other = source | {"split": "test", "knowledge": "b"}
+    prints = {split: load(root, split=split).fingerprint for split in ("train", "test")}
+    train, held = load_data(_config([source, other]), seed=0)
+    assert train.fingerprints == held.fingerprints
+    assert train.fingerprints == {
+        f"sources.0 train {root}": prints["train"],
+        f"sources.1 test {root}": prints["test"],
+    }
+    train, _ = load_data(_config([source], test=True), seed=0)
+    assert train.fingerprints == {f"sources.0 {k} {root}": v for k, v in prints.items()}
+
+
 def test_a_test_split_that_is_not_there(two):
     with pytest.raises(UsageError, match="none of the sources has a test split"):
         load_data(_config(two, test=True), seed=0)
@@ -332,6 +350,43 @@ def test_a_kind_that_all_have_is_not_balanced():
     assert (balance.rates, balance.draws) == ({}, None)
 
 
+def test_balance_of_many_kinds_needs_no_array_of_images_and_kinds():
+    """1.6 GB for 200 kinds on a million images; a few columns are enough."""
+    import weakref
+
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Live(TorchDispatchMode):
+        now = most = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                size = out.numel() * out.element_size()
+                self.now += size
+                self.most = max(self.most, self.now)
+                weakref.finalize(out, self._gone, size)
+            return out
+
+        def _gone(self, size):
+            self.now -= size
+
+    count, kinds = 1000, 50
+    generator = torch.Generator().manual_seed(4)
+    e = (torch.rand(kinds, count, generator=generator) < 0.3).to(torch.int8)
+    e[:, ::7] = -1
+    existence = {str(k): row for k, row in enumerate(e)}
+    with Live() as live:
+        balance = Balance(existence)
+    assert live.most < 10 * 8 * count
+    rates = [float((row == 1).sum() / (row >= 0).sum()) for row in e]
+    factors = [
+        np.select([row == 1, row == 0], [0.5 / rate, 0.5 / (1 - rate)], 1.0)
+        for row, rate in zip(e.numpy(), rates)
+    ]
+    np.testing.assert_allclose(balance.draws.numpy(), np.mean(factors, axis=0), rtol=1e-6)
+
+
 def test_a_recipe_that_asks_for_balance(two):
     train, _ = load_data(_config(two, balance=True), seed=0)
     order, balance = train.order(train.known.existence)
@@ -433,6 +488,36 @@ def test_likelihoods_of_noise_draws_are_averaged(tiny_recipe, tmp_path):
         torch.testing.assert_close(log_p, expected.sort().values.float(), rtol=1e-5, atol=1e-4)
         torch.testing.assert_close(average_draws(every), every.exp().mean(0).log())
     assert [f.name for f in figures[1]] == [f.name for f in figures[4]]
+
+
+def test_what_is_said_is_shown_as_it_is(capsys):
+    from tzk_core.training.progress import PLAIN_EVERY, Reporter
+
+    text = "photos/[red]a[/red] :smile: [/b].png"
+    reporter = Reporter()
+    reporter.say(text)
+    task = reporter.task(text, 2)
+    task._spoke -= PLAIN_EVERY
+    task.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == text
+    assert lines[1].startswith(f"{text} 1/2")
+
+
+def test_bars_show_names_as_they_are(monkeypatch):
+    import io
+
+    from rich.console import Console
+
+    from tzk_core.training.progress import Reporter
+
+    reporter = Reporter()
+    terminal = io.StringIO()
+    reporter.console = Console(file=terminal, force_terminal=True, width=120, no_color=True)
+    with reporter.live():
+        reporter.task("[red]a :smile:", 2).advance(note="[/b]")
+    assert "[red]a :smile:" in terminal.getvalue()
+    assert "[/b]" in terminal.getvalue()
 
 
 # --- a folder of one's own ------------------------------------------------------------------------

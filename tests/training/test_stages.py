@@ -10,6 +10,7 @@ import torch
 from tzk_core.data.quantisation import dequantise
 from tzk_core.data.sources import load
 from tzk_core.errors import TzkError, UsageError, WorkFailed
+from tzk_core.flows import ActNorm
 from tzk_core.model import TzK
 from tzk_core.training.latents import Latents
 from tzk_core.training.loop import Stage
@@ -115,3 +116,80 @@ def test_balanced_stages_end_with_logits_for_the_true_rate(tmp_path, tiny_recipe
     with torch.no_grad():
         said = kind.t_discriminator(t).sigmoid().mean()
     assert 0.1 < float(said) < 0.35
+
+
+def test_what_is_frozen_is_not_corrected(tmp_path, tiny_recipe):
+    """A balanced stage shifts the logits of what it trained, and of nothing else."""
+    frozen = stage("knowledge", freeze=["mnist", "fashion"], batch=16)
+    some = stage("knowledge", freeze=["mnist"], batch=16)
+    values = ("data.balance=true", f"stages={[stage('knowledge', batch=16), some]}")
+    model = train(tiny_recipe(*values), out=tmp_path / "two", device="cpu", quiet=True)
+    one = train(
+        tiny_recipe(values[0], f"stages={[stage('knowledge', batch=16)]}"),
+        out=tmp_path / "one",
+        device="cpu",
+        quiet=True,
+    )
+    before, after = (m.find("mnist").t_discriminator.trunk.last.bias for m in (one, model))
+    assert torch.equal(before, after)
+    with pytest.raises(UsageError, match="freezes all"):
+        train(tiny_recipe(f"stages={[frozen]}"), out=tmp_path / "none", device="cpu", quiet=True)
+
+
+def test_recomputing_with_several_classes(tmp_path, tiny_recipe):
+    """Kinds side by side on a code do not recompute, and the result is the same."""
+    plain, again = (
+        train(
+            tiny_recipe(f"stages={[stage('knowledge', recompute=recompute)]}"),
+            out=tmp_path / str(recompute),
+            device="cpu",
+            quiet=True,
+        ).state_dict()
+        for recompute in (False, True)
+    )
+    for name, value in plain.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-5, atol=1e-7, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("data.sources.0.knowledge=MNIST", "did you mean 'mnist'"),
+        ("stages.1.freeze=[nope]", "no knowledge 'nope'"),
+        ("stages.1.objective={name: tzk, encoder_fraction: 1}", "rewards"),
+        ("data.sources.0={source: S, classes: true, exclusive: true}", "adds others there"),
+    ],
+)
+def test_what_is_wrong_with_a_later_stage_is_found_before_the_first(
+    tmp_path, tiny_recipe, parameters, change, says
+):
+    with pytest.raises(TzkError, match=says) as raised:
+        train(tiny_recipe(change), out=tmp_path / "run", device="cpu", quiet=True)
+    assert raised.value.exit_code == 2
+    assert parameters == []
+
+
+def test_a_kind_that_few_images_have(tmp_path, tiny_recipe, monkeypatch):
+    """Three among hundreds, in two classes: every ActNorm starts all the same, from few or many."""
+    monkeypatch.setattr("tzk_core.training.initialise.IMAGES", 8)
+    recipe = tiny_recipe("data.sources.0.limit=3", "data.holdout=0.05")
+    model = train(recipe, out=tmp_path / "run", device="cpu", quiet=True)
+    assert "mnist/0" in model.paths()
+    started = [m.initialized for m in model.modules() if isinstance(m, ActNorm)]
+    assert started
+    assert all(started)
+
+
+def test_the_best_of_a_balanced_stage_can_be_served(tmp_path, tiny_recipe):
+    """Its logits are corrected and its p(e = 1) fitted; what goes on training is not touched."""
+    recipe = tiny_recipe(
+        "data.balance=true",
+        "data.sources.1.limit=20",
+        f"stages={[stage('knowledge', batch=16, measure_every=3, steps=3)]}",
+    )
+    model = train(recipe, out=tmp_path / "run", device="cpu", quiet=True)
+    best = TzK.from_pretrained(tmp_path / "run" / "checkpoints" / "best-0")
+    for name in ("mnist", "fashion"):
+        own, other = (m.find(name).t_discriminator.trunk.last.bias for m in (model, best))
+        torch.testing.assert_close(own, other)
+        assert float(best.find(name).existence) != 0.5
