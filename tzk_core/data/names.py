@@ -36,10 +36,10 @@ def slug(label: object) -> str:
 
 
 def shown(text: object) -> str:
-    """What can be displayed and written of a text that may hold bytes that are no UTF-8.
+    r"""What can be displayed and written of a text that may hold bytes that are no UTF-8.
 
     >>> print(shown("caf\udce9"), shown("café"))
-    caf\\udce9 café
+    caf\udce9 café
     """
     return str(text).encode("utf-8", "backslashreplace").decode()
 

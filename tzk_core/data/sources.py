@@ -55,9 +55,9 @@ def load(
     Args:
         source: ``builtin/mnist`` or ``builtin/fashion_mnist``; a folder of class folders, of images
             without classes, or of images and a metadata file, each of them perhaps below ``train``
-            and ``test`` if there are no other folders of images beside these; a parquet file, or a folder of ``train*.parquet`` and ``test*.parquet``;
-            or a name on the hub, ``owner/name`` or a short one of `HUB`. What exists here is never
-            sought on the hub.
+            and ``test`` if there are no other folders of images beside these; a parquet file, or a
+            folder of ``train*.parquet`` and ``test*.parquet``; or a name on the hub, ``owner/name``
+            or a short one of `HUB`. What exists here is never sought on the hub.
         split: ``test`` falls back on a validation split where there is no test split.
         preparation: size and channels (32×32 grey by default).
         columns: which columns of a table say what, where their names do not.
