@@ -299,6 +299,7 @@ class _Work:
             "samples_a_class": n,
             "acceptance_rates": drawn.acceptance_rates,
             "resampled": drawn.resampled,
+            "lost": int(drawn.lost.sum()),
             "read_as_asked": mean,
             "each": each,
             "pixel_variance": ours.tolist(),
@@ -316,7 +317,7 @@ class _Work:
         self.report.setdefault("samples", []).append(entry)
         self._table(
             f"{n:,} samples of each class at temperature {temperature:g}; pixel variance within a "
-            f"class, {LEVELS} levels being 1",
+            f"class, {LEVELS} levels being 1; {entry['lost']} were not finite, and count as wrong",
             ["kind", "read as asked", "variance", "real", "ratio", "accepted codes"],
             rows,
         )

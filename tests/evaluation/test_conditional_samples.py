@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_model import SIDE, tiny_model
 
 from tzk_core.config import KnowledgeConfig
-from tzk_core.errors import UsageError, WorkFailed
+from tzk_core.errors import UsageError
 from tzk_core.evaluation.classifier import ImageClassifier, train_classifier
 from tzk_core.evaluation.conditional_samples import (
     ClassSamples,
@@ -59,12 +59,19 @@ def test_temperature_is_that_of_z(model):
     assert spread[0] < 0.5 * spread[1]
 
 
-def test_a_sample_that_is_not_finite_fails():
+def test_a_sample_that_is_not_finite_is_lost_and_never_right():
     model = tiny_model()
     with torch.no_grad():
         model.find("mnist").decoders[1].head.last.bias.fill_(torch.nan)
-    with pytest.raises(WorkFailed, match="not finite"):
-        draw_classes(model, ["mnist/3"], 2, temperature=1.0, seed=0)
+    drawn = draw_classes(model, ["mnist/3"], 2, temperature=1.0, seed=0)
+    assert drawn.lost.tolist() == [True, True]
+    assert not drawn.pixels.any()
+
+    class SaysYes:
+        def classify(self, pixels):
+            return torch.zeros(len(pixels), dtype=torch.int64)
+
+    assert read_as_asked(SaysYes(), drawn)[0].mean == 0
 
 
 def test_paths_follow_the_labels(model):

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..data.decoding import encode_png, grid
 from ..data.names import slugs
 from ..data.quantisation import LEVELS, to_pixels
-from ..errors import UsageError, WorkFailed
+from ..errors import UsageError
 from ..model import TzK
 from ..randomness import Rows, derived
 from .classifier import ImageClassifier
@@ -44,6 +44,7 @@ class ClassSamples:
     seed: int
     acceptance_rates: list[float]  # of each path: accepted ÷ tried codes
     resampled: bool  # whether codes ran out of tries and were resampled by importance
+    lost: Tensor | None = None  # bool (N,), those that were not finite: black, and never right
 
 
 def class_paths(model: TzK, parent: str, label_names: list[str]) -> list[str]:
@@ -78,10 +79,9 @@ def draw_classes(
     The seed of a path's first sample follows from ``seed`` and the path, so that the classes do
     not share noise, and ``batch`` changes nothing but the memory that is needed.
 
-    Raises:
-        WorkFailed: a sample is not finite.
+    A sample that is not finite, which a flow may give of a rare code, is kept as lost.
     """
-    pixels, rates, resampled = [], [], False
+    pixels, rates, resampled, lost = [], [], False, []
     for path in paths:
         given = model.given(path, temperature=temperature)
         first = int(torch.randint(2**62, (), generator=derived(seed, "samples", path)))
@@ -89,16 +89,21 @@ def draw_classes(
         for start in range(0, n, batch):
             count = min(batch, n - start)
             drawn = given.draw(count, rows=Rows.from_seed(first + start, count))
-            if not bool(drawn.images.isfinite().all()):
-                raise WorkFailed(f"a sample of {path} at temperature {temperature} is not finite")
-            pixels.append(to_pixels(drawn.images).cpu())
+            finite = drawn.images.isfinite().flatten(1).all(1)
+            shape = (-1, *[1] * (drawn.images.ndim - 1))
+            # t = −½ is black.
+            images = torch.where(finite.reshape(shape), drawn.images, -0.5)
+            pixels.append(to_pixels(images).cpu())
+            lost.append(~finite.cpu())
             tried += count / max(drawn.acceptance_rate, 1e-12)
             resampled = resampled or drawn.effective_sample_size is not None
             if tick is not None:
                 tick(count)
         rates.append(n / tried)
     labels = torch.arange(len(paths)).repeat_interleave(n)
-    return ClassSamples(torch.cat(pixels), labels, paths, temperature, seed, rates, resampled)
+    return ClassSamples(
+        torch.cat(pixels), labels, paths, temperature, seed, rates, resampled, torch.cat(lost)
+    )
 
 
 def read_as_asked(
@@ -106,6 +111,8 @@ def read_as_asked(
 ) -> tuple[Figure, list[Figure]]:
     """The share of samples that the classifier reads as their class: the mean, and each class."""
     right = classifier.classify(samples.pixels) == samples.labels
+    if samples.lost is not None:
+        right = right & ~samples.lost
     each = [
         mean_of(right[samples.labels == index], path, "share")
         for index, path in enumerate(samples.paths)
