@@ -1,7 +1,8 @@
-"""Which device is meant: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+"""Where work is done: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, and on how many processors."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from tzk_core.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["device_named"]
+__all__ = ["device_named", "processors"]
 
 
 def device_named(name: str | torch.device = "auto") -> torch.device:
@@ -31,3 +32,10 @@ def device_named(name: str | torch.device = "auto") -> torch.device:
     if kind == "cuda" and int(number or 0) >= there:
         raise UsageError(f"device {name} was asked for, but torch finds {there or 'no'} GPU here")
     return torch.device(name)
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -45,6 +45,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from .data.names import below
 from .densities import standard_normal
 from .errors import UsageError
 from .schedule import Weight, at
@@ -357,16 +358,10 @@ class _Level:
         for value in (1, 0):
             sure = (found.log_p_e[:, value] > -math.log(2)).float()
             add(f"c_accuracy_{value}", sure, chosen[:, value], counts[value])
-        log_q, log_p_c, log_p_e = (f[:, 1] for f in (found.log_q, found.log_p_c, found.log_p_e))
-        log_enc, log_dec = _log_prior(latent) + log_q, log_p_t[:, 1] + log_p_c + log_p_e
-        watched = {
-            "log_enc": log_enc,
-            "log_dec": log_dec,
-            "gap": log_enc - log_dec,
-            "kl": log_q - log_p_c,
-            "reconstruction": log_p_t[:, 1],
-            "encoder_log_sigma": found.log_sigma[:, 1].mean(2),
-        }
+        log_q, log_p_c, log_p_e, log_sigma = (
+            f[:, 1] for f in (found.log_q, found.log_p_c, found.log_p_e, found.log_sigma)
+        )
+        watched = _watched(latent, log_q, log_p_c, log_p_t[:, 1], log_p_e, log_sigma)
         for what, values in watched.items():
             add(what, values, chosen[:, 1], counts[1])
         c = torch.where(chosen[:, 1].unsqueeze(2), found.c[:, 1].detach(), 0)
@@ -431,14 +426,17 @@ class _Level:
             path, value, part.count, log_q, log_p_c, log_p_t, log_p_e, (z, log_det), c, base[1]
         )
         if value == 1 and kind.child is not None and from_encoder:
-            below, balance = (_below(known, name, rows) for known in (existence, self.balance))
-            self._child(kind.child, c, below, balance, part, share, path)
+            lower, balance = (
+                {inner: values[rows] for inner, values in below(known, name).items()}
+                for known in (existence, self.balance)
+            )
+            self._child(kind.child, c, lower, balance, part, share, path)
 
     def _child(
         self,
         child: TzK,
         c: Tensor,
-        below: Existence,
+        existence: Existence,
         balance: dict[str, Tensor],
         rows: Part,
         share: float,
@@ -451,7 +449,7 @@ class _Level:
         if not self.weights.config.product:
             inner._credit(log_p, rows.count, 1.0)
         self.terms.add(f"{path}/child_log_prob", log_p, rows.count)
-        inner.add(child, still, c, latent, below, prefix=path + "/")
+        inner.add(child, still, c, latent, existence, prefix=path + "/")
 
     def _watch(
         self, path, value, count, log_q, log_p_c, log_p_t, log_p_e, latent, c, log_sigma
@@ -462,16 +460,25 @@ class _Level:
         add(f"c_accuracy_{value}", (log_p_e > -math.log(2)).float())
         if value == 0:
             return
-        log_enc = _log_prior(latent) + log_q
-        log_dec = log_p_t + log_p_c + log_p_e
-        add("log_enc", log_enc)
-        add("log_dec", log_dec)
-        add("gap", log_enc - log_dec)
-        add("kl", log_q - log_p_c)
-        add("reconstruction", log_p_t)
-        add("encoder_log_sigma", log_sigma.mean(1))
+        told = _watched(latent, log_q, log_p_c, log_p_t, log_p_e, log_sigma)
+        for name, values in told.items():
+            add(name, values)
         still = c.detach()
         self.terms.moments[path] = torch.stack([still.sum(0), still.square().sum(0)]) / count
+
+
+def _watched(latent, log_q, log_p_c, log_p_t, log_p_e, log_sigma) -> dict[str, Tensor]:
+    """What is watched of the rows that have a kind, each of the shape of ``log_q``."""
+    log_enc = _log_prior(latent) + log_q
+    log_dec = log_p_t + log_p_c + log_p_e
+    return {
+        "log_enc": log_enc,
+        "log_dec": log_dec,
+        "gap": log_enc - log_dec,
+        "kl": log_q - log_p_c,
+        "reconstruction": log_p_t,
+        "encoder_log_sigma": log_sigma.mean(-1),
+    }
 
 
 def _log_prior(latent: tuple[Tensor, Tensor]) -> Tensor:
@@ -505,12 +512,3 @@ def _prior_codes(
 
 def _here(weights: Tensor | float, part: Part) -> Tensor | float:
     return weights[part.here] if isinstance(weights, Tensor) else weights
-
-
-def _below(known: dict[str, Tensor], name: str, rows: Tensor) -> dict[str, Tensor]:
-    """What is known of ``rows`` below a kind, by paths that start there."""
-    return {
-        path[len(name) + 1 :]: values[rows]
-        for path, values in known.items()
-        if path.startswith(name + "/")
-    }

@@ -86,7 +86,8 @@ def test_read_as_asked_counts_by_class():
     labels = torch.arange(2).repeat_interleave(20)
     judge = train_classifier(pixels, labels, classes=2, epochs=60, seed=0)
     pixels[:5] = 255  # five samples of the first class that look like the second
-    samples = ClassSamples(pixels, labels, ["a/0", "a/1"], 1.0, 0, [1.0, 1.0], False)
+    none = torch.zeros(40, dtype=torch.bool)
+    samples = ClassSamples(pixels, labels, ["a/0", "a/1"], 1.0, 0, [1.0, 1.0], False, none)
     mean, (first, second) = read_as_asked(judge, samples)
     assert (first.mean, second.mean, mean.mean) == (0.75, 1.0, 0.875)
     assert mean.count == 40

@@ -25,3 +25,14 @@ def values(tmp_path_factory, mnist) -> Callable[[], dict]:
 def tiny_recipe(values) -> Callable[..., Recipe]:
     """``tiny_recipe("stages.0.steps=3", …)``: a recipe that trains in a second."""
     return lambda *overrides: parse_recipe(values(), overrides)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """So that sums are added up in the same order here and in a process of its own."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

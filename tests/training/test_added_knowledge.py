@@ -41,31 +41,28 @@ def test_two_that_are_added_at_once_are_both_in_the_recipe(tmp_path, tiny_recipe
 def test_a_corrupt_checkpoint_does_not_push_out_a_good_one(tmp_path, tiny_recipe):
     run = tmp_path / "run"
     model = train(tiny_recipe(), out=run, device="cpu", quiet=True)
+
+    def save(step: int, keep: int):
+        optimizer = torch.optim.Adam(model.parameters())
+        return save_checkpoint(
+            run / "checkpoints",
+            model,
+            stage=1,
+            step=step,
+            optimizer=optimizer,
+            averaged=None,
+            keep=keep,
+        )
+
     good = latest_checkpoint(run / "checkpoints")
     newer = good.with_name("1-000020")
     good.rename(newer)
     weights = newer / "model.safetensors"
-    older = save_checkpoint(
-        run / "checkpoints",
-        model,
-        stage=1,
-        step=10,
-        optimizer=torch.optim.Adam(model.parameters()),
-        averaged=None,
-        keep=5,
-    )
+    older = save(10, keep=5)
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     found, reasons = load_latest(run / "checkpoints")
     assert (found.step, len(reasons)) == (10, 1)
-    latest = save_checkpoint(
-        run / "checkpoints",
-        model,
-        stage=1,
-        step=15,
-        optimizer=torch.optim.Adam(model.parameters()),
-        averaged=None,
-        keep=1,
-    )
+    latest = save(15, keep=1)
     assert latest_checkpoint(run / "checkpoints") == latest
     assert not older.exists()
     assert load_latest(run / "checkpoints")[0].step == 15

@@ -10,7 +10,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from training.command import environment, written
 
 from tzk_core.errors import WorkFailed
@@ -95,13 +94,11 @@ print(json.dumps(told))
 
 @pytest.mark.slow
 @pytest.mark.skipif(not may_mount(), reason="needs the right to mount")
+@pytest.mark.usefixtures("one_thread")
 def test_a_disk_that_is_full_then_read_only_then_large_enough(tmp_path, tiny_recipe):
     """A real file system of its own for a real process."""
     recipe = tiny_recipe("watch.keep_last=100", "stages.0.checkpoint_every=1")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     train(recipe, out=tmp_path / "whole", device="cpu", quiet=True)
-    torch.set_num_threads(before)
     one = sum(p.stat().st_size for p in (tmp_path / "whole/checkpoints/0-000001").iterdir())
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -38,13 +38,7 @@ PATHS = ["mnist", "mnist/0", "mnist/1", "fashion", "round"]
 STEPS = 6
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """So that sums are added up in the same order here and in a process of its own."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -26,12 +26,7 @@ BATCHES = ("stages.0.batch=9", "stages.1.batch=7", "watch.log_every=1")
 LOSSES = ("loss", "bits_per_dim", "held_out_loss", "held_out_bits_per_dim")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

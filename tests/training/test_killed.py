@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from training.command import rows, start, written
 
 from tzk_core.training.checkpoint import latest_checkpoint
@@ -28,12 +27,7 @@ OFTEN = (
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def steps_done(out: Path) -> int:

@@ -19,7 +19,7 @@ from tzk_core.data.quantisation import to_pixels
 from tzk_core.data.sources import load
 from tzk_core.errors import UsageError
 from tzk_core.randomness import derived
-from tzk_core.training.dataset import Dataset, Pixels, batch_index, load_data
+from tzk_core.training.dataset import Dataset, Pixels, load_data
 from tzk_core.training.mixing import Balance, Order, correct_logits
 from tzk_core.training.recipe import DataConfig, SourceConfig, parse_recipe
 
@@ -202,7 +202,7 @@ def test_without_weights_it_is_a_shuffle_an_epoch():
         epoch, place = divmod(step, 13)
         shuffled = torch.randperm(107, generator=derived(5, "order", 1, epoch))
         expected = shuffled[8 * place : 8 * place + 8]
-        assert torch.equal(batch_index(107, 8, step, seed=5, stage=1), expected)
+        assert torch.equal(Order(107).batch(8, step, seed=5, stage=1), expected)
 
 
 def test_weights_say_how_often_a_source_is_drawn(two):

@@ -27,8 +27,8 @@ def quickstart(run: Path, model_store: Path, once: bool, **options) -> None:
     from tzk_core.errors import WorkFailed
     from tzk_core.launcher import Server, Settings
     from tzk_core.launcher.java import find_java
-    from tzk_core.launcher.ports import must_be_free
     from tzk_core.launcher.signals import signals_end
+    from tzk_core.ports import must_be_free
     from tzk_export.archive import archive
 
     settings = Settings(model_store=model_store, **options)

@@ -19,8 +19,8 @@ def status(management_port: int, as_json: bool) -> None:
     import httpx
 
     from tzk_core.errors import WorkFailed
-    from tzk_core.launcher.ports import HOST
     from tzk_core.launcher.server import not_ready
+    from tzk_core.ports import HOST
 
     url = f"http://{HOST}:{management_port}"
     with httpx.Client(trust_env=False, timeout=5.0) as client:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from tzk_core.errors import InvalidRequest
 
-__all__ = ["check_name", "shown", "slug", "slugs", "split_path", "with_ancestors"]
+__all__ = ["below", "check_name", "shown", "slug", "slugs", "split_path", "with_ancestors"]
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -101,3 +104,16 @@ def with_ancestors(path: str) -> list[str]:
     """
     names = split_path(path)
     return ["/".join(names[: depth + 1]) for depth in range(len(names))]
+
+
+def below(values: Mapping[str, T], name: str) -> dict[str, T]:
+    """What is said of the paths below a kind, by paths that start there.
+
+    >>> below({"mnist": 1, "mnist/3": 2, "mnist/3/a": 3}, "mnist")
+    {'3': 2, '3/a': 3}
+    """
+    return {
+        path[len(name) + 1 :]: value
+        for path, value in values.items()
+        if path.startswith(name + "/")
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from tzk_core.data.decoding import decode_image
 from tzk_core.data.names import shown
 from tzk_core.data.preparation import Preparation, Prepared
 from tzk_core.data.table import Item, Table
+from tzk_core.devices import processors
 from tzk_core.errors import TzkError, UsageError, WorkFailed
 
 __all__ = ["Described", "Progress", "check_share", "numbered", "read_table"]
@@ -116,7 +116,7 @@ def _decoded(
     Threads, as Pillow decodes outside the interpreter's lock; order and result do not depend on
     how many there are.
     """
-    threads = min(8, os.cpu_count() or 1)
+    threads = min(8, processors())
     waiting: deque[tuple[list[Item], Future[list[Prepared | str]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

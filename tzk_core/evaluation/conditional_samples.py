@@ -44,7 +44,7 @@ class ClassSamples:
     seed: int
     acceptance_rates: list[float]  # of each path: accepted ÷ tried codes
     resampled: bool  # whether codes ran out of tries and were resampled by importance
-    lost: Tensor | None = None  # bool (N,), those that were not finite: black, and never right
+    lost: Tensor  # bool (N,), those that were not finite: black, and never right
 
 
 def class_paths(model: TzK, parent: str, label_names: list[str]) -> list[str]:
@@ -110,9 +110,7 @@ def read_as_asked(
     classifier: ImageClassifier, samples: ClassSamples
 ) -> tuple[Figure, list[Figure]]:
     """The share of samples that the classifier reads as their class: the mean, and each class."""
-    right = classifier.classify(samples.pixels) == samples.labels
-    if samples.lost is not None:
-        right = right & ~samples.lost
+    right = (classifier.classify(samples.pixels) == samples.labels) & ~samples.lost
     each = [
         mean_of(right[samples.labels == index], path, "share")
         for index, path in enumerate(samples.paths)

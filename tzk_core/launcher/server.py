@@ -17,9 +17,9 @@ import psutil
 
 from tzk_core.errors import UsageError, WorkFailed
 from tzk_core.launcher.java import find_java
-from tzk_core.launcher.ports import HOST, must_be_free
 from tzk_core.launcher.settings import Settings, read_properties
 from tzk_core.launcher.worker_log import failures, said_last
+from tzk_core.ports import HOST, must_be_free
 
 __all__ = ["Server", "not_ready"]
 

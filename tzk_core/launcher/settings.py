@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from tzk_core.devices import device_named
+from tzk_core.devices import device_named, processors
 from tzk_core.errors import UsageError
-from tzk_core.launcher.ports import HOST, free_port
+from tzk_core.ports import HOST, free_port
 from tzk_core.service.service import ENDPOINTS
 
 __all__ = ["CONFIG_FILE", "Settings", "read_properties"]
@@ -100,7 +100,7 @@ class Settings:
 
     def environment(self, workers: int) -> dict[str, str]:
         """Environment variables of the server and its workers, beside the present ones."""
-        threads = self.threads or max(1, _processors() // workers)
+        threads = self.threads or max(1, processors() // workers)
         chosen = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         if self.threads is None and "OMP_NUM_THREADS" in os.environ:
             chosen = {}
@@ -127,9 +127,3 @@ def read_properties(text: str) -> dict[str, str]:
         if equals and not key.startswith(("#", "!")):
             pairs[key.strip()] = value.strip()
     return pairs
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The images of a recipe, in memory or as memory maps, and the batches that a step sees."""
+"""The images of a recipe, in memory or as memory maps, and what is known of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .labels import Known, existence_of
 from .mixing import Balance, Order
 from .recipe import DataConfig, SourceConfig
 
-__all__ = ["Batch", "Dataset", "Pixels", "batch_index", "load_data"]
+__all__ = ["Dataset", "Pixels", "load_data"]
 
 
 class Pixels:
@@ -119,15 +119,6 @@ class Dataset:
         return Order(len(self), balance.draws), balance
 
 
-@dataclass
-class Batch:
-    """What a step sees."""
-
-    t: Tensor
-    existence: dict[str, Tensor]
-    latent: tuple[Tensor, Tensor] | None = None  # (z, log_det) where the t-flow is frozen
-
-
 def load_data(config: DataConfig, seed: int, progress=None) -> tuple[Dataset, Dataset]:
     """(training images, held-out images) of a recipe's sources.
 
@@ -182,14 +173,6 @@ def load_data(config: DataConfig, seed: int, progress=None) -> tuple[Dataset, Da
     if train.skipped:
         train.notes.append(f"{len(train.skipped):,} images could not be read and were skipped")
     return train, rest
-
-
-def batch_index(count: int, batch: int, step: int, seed: int, stage: int) -> Tensor:
-    """Which images step ``step`` of a stage sees: a seeded shuffle an epoch, whole batches.
-
-    It depends on nothing but its arguments, so a resumed run goes on where it was.
-    """
-    return Order(count).batch(batch, step, seed, stage)
 
 
 def _title(number: int, split: str, source: SourceConfig) -> str:

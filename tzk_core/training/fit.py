@@ -8,7 +8,6 @@ made from the same is not made again. At the end the artefacts become part of th
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 import yaml
 from filelock import FileLock
 
-from ..devices import device_named
+from ..devices import device_named, processors
 from ..errors import UsageError, WorkFailed
 from ..evaluation.held_out import Figure, measure
 from ..evaluation.pictures import sample_grids
@@ -104,7 +103,7 @@ def fit_knowledge(
             reporter.say(f"{name}: the model has it; tzk remove-knowledge {run} {name} to fit anew")
         if not missing:
             return model
-        count = 1 if where.type == "cuda" else max(1, len(os.sched_getaffinity(0)) // threads)
+        count = 1 if where.type == "cuda" else max(1, processors() // threads)
         gpus = 1 if where.type == "cuda" else 0
         if ray is not None:
             from .fit_ray import RayWorkers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..data.names import below
 from ..flows import ActNorm
 from ..knowledge import Knowledge
 from ..model import TzK
@@ -59,7 +60,7 @@ def initialise_knowledge(
         else:
             t, z = (part.to(model.device) for part in latents.pick(index, generator)[:2])
         own = {path: e[index].to(model.device) for path, e in existence.items()}
-        _kind(kind, t, z, own[name], _below(own, name), generator)
+        _kind(kind, t, z, own[name], below(own, name), generator)
 
 
 def _of_both(e: Tensor, generator: torch.Generator) -> Tensor:
@@ -72,8 +73,8 @@ def _of_both(e: Tensor, generator: torch.Generator) -> Tensor:
     return index if len(index) >= 2 else torch.randperm(len(e), generator=generator)[:IMAGES]
 
 
-def _kind(kind: Knowledge, t: Tensor, z: Tensor, e: Tensor, below: dict, generator) -> None:
-    """A kind and those below it, whose e are in ``below`` by their paths from here."""
+def _kind(kind: Knowledge, t: Tensor, z: Tensor, e: Tensor, lower: dict, generator) -> None:
+    """A kind and those below it, whose e are in ``lower`` by their paths from here."""
     if not kind.t_discriminator.norm.initialized:
         known = _rows(e >= 0)
         kind.initialize(t[known], z[known], e[known], generator)
@@ -87,10 +88,10 @@ def _kind(kind: Knowledge, t: Tensor, z: Tensor, e: Tensor, below: dict, generat
     if not all(m.initialized for m in kind.child.flow.modules() if isinstance(m, ActNorm)):
         kind.child.flow.initialize(c)
     z_of_c, _ = kind.child.flow.encode(c)
-    own = {path: e[present] for path, e in below.items()}
+    own = {path: e[present] for path, e in lower.items()}
     for name, child in kind.child.kinds().items():
         if name in own:
-            _kind(child, c, z_of_c, own[name], _below(own, name), generator)
+            _kind(child, c, z_of_c, own[name], below(own, name), generator)
 
 
 def _rows(chosen: Tensor) -> Tensor:
@@ -104,9 +105,3 @@ def _rows(chosen: Tensor) -> Tensor:
 
 def _fresh(kind: Knowledge) -> bool:
     return not all(m.initialized for m in kind.modules() if isinstance(m, ActNorm))
-
-
-def _below(existence: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {
-        path[len(name) + 1 :]: e for path, e in existence.items() if path.startswith(name + "/")
-    }

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
 
+from ..devices import processors
 from ..errors import UsageError
+from ..ports import HOST, free_port
 from .group import PEER_LOST, launched
 from .interrupt import LAUNCHER
 
@@ -38,10 +39,10 @@ def launch(arguments: list[str], count: int) -> int:
     """
     if launched():
         raise UsageError("--processes is for a command that no other launcher started")
-    threads = max(1, len(os.sched_getaffinity(0)) // count)
+    threads = max(1, processors() // count)
     shared = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
+        "MASTER_ADDR": HOST,
+        "MASTER_PORT": str(free_port()),
         "GLOO_SOCKET_IFNAME": "lo",
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
@@ -111,9 +112,3 @@ def _pass_on(started: list[subprocess.Popen], number: int) -> None:
     for process in started:
         if process.poll() is None:
             process.send_signal(number)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -26,7 +26,7 @@ from .initialise import initialise_flow, initialise_knowledge
 from .interrupt import Interrupt
 from .latents import Latents
 from .measuring import Codes, HeldOut, sample_images
-from .mixing import correct_logits
+from .mixing import correct_logits, corrected_logits
 from .optimisers import Average, go_on, optimiser, rate
 from .progress import Reporter
 from .settings import StageConfig, WatchConfig
@@ -352,22 +352,11 @@ class Stage:
         """The model within the block as it would be if the stage ended here."""
         self.model.eval()
         average = contextlib.nullcontext() if self.average is None else self.average.in_place()
-        with average, self._corrected():
+        balance = self.steps.balance
+        corrections = {} if balance is None else balance.corrections
+        with average, corrected_logits(self.model, corrections):
             yield
         self.model.train()
-
-    @contextlib.contextmanager
-    def _corrected(self) -> Iterator[None]:
-        balance = self.steps.balance
-        if balance is None:
-            yield
-            return
-        kept = {name: value.clone() for name, value in self.model.state_dict().items()}
-        correct_logits(self.model, balance.corrections)
-        try:
-            yield
-        finally:
-            self.model.load_state_dict(kept)
 
     def _keep(self, done: int) -> None:
         """A checkpoint where one is due, and the end where it was asked for."""

@@ -17,7 +17,9 @@ section 5, with :math:`\pi_b = 1/2`).
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -26,7 +28,7 @@ from torch import Tensor
 from ..model import TzK
 from ..randomness import derived
 
-__all__ = ["Balance", "Order", "correct_logits"]
+__all__ = ["Balance", "Order", "correct_logits", "corrected_logits"]
 
 
 class Order:
@@ -140,13 +142,31 @@ class Balance:
         return torch.where(e < 0, torch.ones_like(factor), factor)
 
 
-@torch.no_grad()
 def correct_logits(model: TzK, corrections: dict[str, float]) -> None:
     """Adds a constant to the logits of both discriminators of each path, for ever.
 
     To be called once, after a balanced stage, where the averaged weights are put in place.
     """
+    with torch.no_grad():
+        for bias, shift in _biases(model, corrections):
+            bias += shift
+
+
+@contextlib.contextmanager
+def corrected_logits(model: TzK, corrections: dict[str, float]) -> Iterator[None]:
+    """The logits are corrected within the block, and afterwards bit for bit what they were."""
+    kept = [(bias, bias.detach().clone()) for bias, _ in _biases(model, corrections)]
+    correct_logits(model, corrections)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for bias, before in kept:
+                bias.copy_(before)
+
+
+def _biases(model: TzK, corrections: dict[str, float]) -> Iterator[tuple[Tensor, float]]:
     for path, shift in corrections.items():
         kind = model.find(path)
         for discriminator in (kind.t_discriminator, kind.c_discriminator):
-            discriminator.trunk.last.bias += shift
+            yield discriminator.trunk.last.bias, shift
