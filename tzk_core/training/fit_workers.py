@@ -82,6 +82,8 @@ class InProcess:
 
     def run(self, function, shared, items, tick=lambda units: None) -> Iterator[tuple[int, Any]]:
         for number, item in enumerate(items):
+            if self.context.interrupt.asked:
+                raise WorkFailed(INTERRUPTED)
             try:
                 result = function(shared, item, self.context)
             except WorkFailed as error:
@@ -119,6 +121,7 @@ class Processes:
         self._workers.clear()
 
     def run(self, function, shared, items, tick=lambda units: None) -> Iterator[tuple[int, Any]]:
+        # For a pipe to a process of our own, once for all items; no pickle is read from a file.
         task = pickle.dumps((function, shared), protocol=pickle.HIGHEST_PROTOCOL)
         again: collections.deque = collections.deque()
         fresh = iter(enumerate(items))
