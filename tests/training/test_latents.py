@@ -215,11 +215,13 @@ def test_maps_are_sent_by_name_and_memory_whole(model, digits, tmp_path):
 
 
 BUILD = """
-import pickle, sys, torch
+import sys, numpy, torch
 from pathlib import Path
+from tests.training.test_latents import dataset
+from tzk_core.model import TzK
 from tzk_core.training.latents import Latents
 torch.set_num_threads(1)
-model, data = pickle.loads(Path(sys.argv[1]).read_bytes())
+model, data = TzK.from_pretrained(sys.argv[1]), dataset(numpy.load(sys.argv[1] + "/images.npy"))
 print("ready", flush=True)
 sys.stdin.readline()
 latents = Latents.encode(model, data, 2, 5, folder=Path(sys.argv[2]))
@@ -228,8 +230,10 @@ print(latents.parts[0].z.tobytes() == Latents.encode(model, data, 2, 5).parts[0]
 
 
 def test_two_processes_that_build_the_same_at_once(model, digits, tmp_path):
-    data = dataset(np.concatenate([digits] * 50))
-    (tmp_path / "given").write_bytes(pickle.dumps((model, data)))
+    images = np.concatenate([digits] * 50)
+    data = dataset(images)
+    model.save_pretrained(tmp_path / "given")
+    np.save(tmp_path / "given" / "images.npy", images)
     folder = tmp_path / "latents"
     command = [sys.executable, "-c", BUILD, str(tmp_path / "given"), str(folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

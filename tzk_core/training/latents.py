@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from ..config import TzKConfig
@@ -42,37 +43,34 @@ from .dataset import Dataset, Pixels
 
 __all__ = ["FlowWeights", "Latents", "Part", "encode_block", "part_keys"]
 
-FORMAT = 1  # goes up when what is kept, or how its noise is drawn, changes
+FORMAT = 2  # goes up when what is kept, or how its noise is drawn, changes
 BLOCK = 2048  # images of one piece of work
 AT_ONCE = 256  # images of one pass through the t-flow; fixed, as sums depend on it
 RECORD = "latents.json"
 
 
 class FlowWeights:
-    """A frozen t-flow as plain arrays, to be sent to where the work is done."""
+    """A frozen t-flow, to be sent to where the work is done: its shape, and safetensors as bytes."""
 
     def __init__(self, model: TzK) -> None:
         config = model.config.model_copy(update={"knowledge": {}, "statistics": {}})
         self.config: dict = config.model_dump(mode="json")
         state = model.flow.state_dict()
-        self.state: dict[str, np.ndarray] = {k: v.detach().cpu().numpy() for k, v in state.items()}
+        self.weights = save(
+            {key: value.detach().cpu().contiguous() for key, value in state.items()}
+        )
 
     def model(self) -> TzK:
         """A TzK without knowledge on that t-flow, on the CPU."""
         # Every weight and shuffle is overwritten, so this generator leaves no trace.
         model = TzK(TzKConfig.model_validate(self.config), generator=generator(0)).eval()
-        model.flow.load_state_dict({key: torch.tensor(value) for key, value in self.state.items()})
+        model.flow.load_state_dict(load(self.weights))
         return model
 
     def sha256(self) -> str:
         """Of the t-flow's shape and every weight and buffer."""
         shape = {key: self.config[key] for key in ("observation", "flow")}
-        digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
-        for key in sorted(self.state):
-            value = self.state[key]
-            digest.update(f"{key} {value.dtype} {value.shape}\n".encode())
-            digest.update(np.ascontiguousarray(value).tobytes())
-        return digest.hexdigest()
+        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode() + self.weights).hexdigest()
 
 
 class Block(NamedTuple):
