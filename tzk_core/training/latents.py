@@ -50,7 +50,7 @@ RECORD = "latents.json"
 
 
 class FlowWeights:
-    """A frozen t-flow, to be sent to where the work is done: its shape, and safetensors as bytes."""
+    """A frozen t-flow, to be sent to where work is done: its shape, and safetensors as bytes."""
 
     def __init__(self, model: TzK) -> None:
         config = model.config.model_copy(update={"knowledge": {}, "statistics": {}})
