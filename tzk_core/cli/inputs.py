@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from pydantic import BaseModel, ValidationError
 
+from tzk_core.data.folders import SUFFIXES
 from tzk_core.errors import UsageError, WorkFailed
 from tzk_core.files import write_aside
 
@@ -25,8 +26,6 @@ __all__ = [
     "service_of",
     "write",
 ]
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 
 Model = TypeVar("Model", bound=BaseModel)
 Answer = TypeVar("Answer")

@@ -18,12 +18,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import PIL
 from filelock import FileLock
 
+from tzk_core.data.npy import NpyWriter
 from tzk_core.data.preparation import Preparation
 from tzk_core.data.reading import Described
 from tzk_core.data.table import Table
@@ -137,29 +137,23 @@ class Entry:
 
 
 class Writer:
-    """Fills an entry, a few images at a time.
-
-    Bytes are written and not mapped: a full disk then is an error that can be told, where a write
-    to a map would kill the process.
-    """
+    """Fills an entry, a few images at a time."""
 
     def __init__(self, aside: Path, path: Path, shape: tuple[int, int, int, int]) -> None:
         self.aside, self.path = aside, path
-        self._left = shape[0]
-        self._image = shape[1:]
+        self._count = 0
         self._digest = hashlib.sha256()
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        self._file: NpyWriter | None = None
         with _writing():
-            self._file: BinaryIO = (aside / _PIXELS).open("wb")
-            np.lib.format.write_array_header_1_0(self._file, header)
+            self._file = NpyWriter(aside / _PIXELS, shape, np.uint8)
 
     def write(self, pixels: np.ndarray) -> None:
         """Adds images, uint8 (n, C, H, W)."""
-        data = np.ascontiguousarray(pixels).data
-        self._digest.update(data)
-        self._left -= len(pixels)
+        pixels = np.ascontiguousarray(pixels)
+        self._digest.update(pixels.data)
         with _writing():
-            self._file.write(data)
+            self._file.write(self._count, pixels)
+        self._count += len(pixels)
 
     def finish(self, described: Described, source: str) -> None:
         """Puts the entry into its place, unless another process did so first."""
@@ -172,10 +166,7 @@ class Writer:
             "fingerprint": self._digest.hexdigest(),
         }
         with _writing():
-            for _ in range(self._left):  # in the place of images that were skipped
-                self._file.write(bytes(int(np.prod(self._image))))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._file.finish()
             for name in _ARRAYS:
                 np.save(self.aside / f"{name}.npy", getattr(described, name))
             (self.aside / _FACTS).write_text(json.dumps(facts))
@@ -185,8 +176,9 @@ class Writer:
             self.aside.rename(self.path)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            self._file.close()
+        with contextlib.suppress(OSError):
+            if self._file is not None:
+                self._file.close()
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ..config import TzKConfig
+from ..data.npy import NpyWriter
 from ..data.quantisation import dequantise
 from ..errors import WorkFailed
 from ..model import TzK
@@ -353,34 +354,35 @@ class _OnDisk(_InMemory):
             self._aside = Path(
                 tempfile.mkdtemp(dir=self.place.parent, prefix=f".{self.place.name[:8]}-")
             )
-        self._files = {}
+        self._files: dict[str, NpyWriter] = {}
         try:
-            self._start("pixels", self.pixels.shape, np.dtype(np.uint8))
-            self._start("z", self.shape, np.dtype(np.float32))
-            self._start("log_det", self.shape[:2], np.dtype(np.float32))
-            for start in range(0, len(self.pixels), BLOCK):
-                self._write("pixels", start, np.asarray(self.pixels[start : start + BLOCK]))
+            with _writing(self.place):
+                self._start("pixels", self.pixels.shape, np.uint8, 1)
+                self._start("z", self.shape, np.float32, 2)
+                self._start("log_det", self.shape[:2], np.float32, 2)
+                for start in range(0, len(self.pixels), BLOCK):
+                    block = np.asarray(self.pixels[start : start + BLOCK])
+                    self._files["pixels"].write(start, block)
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_) -> None:
-        for file, *_rest in self._files.values():
+        for file in self._files.values():
             file.close()
         shutil.rmtree(self._aside, ignore_errors=True)
 
     def put(self, draw: int, start: int, z: np.ndarray, log_det: np.ndarray) -> None:
         first = draw * self.shape[1] + start
-        self._write("z", first, z)
-        self._write("log_det", first, log_det)
+        with _writing(self.place):
+            self._files["z"].write(first, z)
+            self._files["log_det"].write(first, log_det)
 
     def finish(self) -> Part:
         with _writing(self.place):
-            for file, *_rest in self._files.values():
-                file.flush()
-                os.fsync(file.fileno())
-                file.close()
+            for file in self._files.values():
+                file.finish()
             (self._aside / RECORD).write_text(json.dumps(self.record, indent=2) + "\n")
             self._aside.chmod(0o755)
             try:
@@ -391,20 +393,8 @@ class _OnDisk(_InMemory):
                     raise
         return Part.open(self.place)
 
-    def _start(self, name: str, shape: tuple, dtype: np.dtype) -> None:
-        # Written as a file, not through a memory map: a full disk is then an error, not a SIGBUS.
-        with _writing(self.place):
-            file = (self._aside / f"{name}.npy").open("wb")
-            header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(map(int, shape))}
-            np.lib.format.write_array_header_1_0(file, header)
-            a_row = dtype.itemsize * int(np.prod(shape[1:] if name == "pixels" else shape[2:]))
-            self._files[name] = (file, file.tell(), a_row)
-
-    def _write(self, name: str, first: int, rows: np.ndarray) -> None:
-        file, head, a_row = self._files[name]
-        with _writing(self.place):
-            file.seek(head + first * a_row)
-            file.write(np.ascontiguousarray(rows).tobytes())
+    def _start(self, name: str, shape: tuple, dtype: type, row: int) -> None:
+        self._files[name] = NpyWriter(self._aside / f"{name}.npy", tuple(shape), dtype, row)
 
 
 @contextlib.contextmanager
