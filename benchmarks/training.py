@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ def training(out, levels, steps, width, batch, channels, pairs, images, fitting,
     if alone is not None:
         click.echo(json.dumps(_peak(alone, shape, levels, steps, width, batch)))
         return
+    if util.find_spec("normflows") is None:
+        raise click.UsageError(
+            "the peer is missing: pip install -c constraints.txt '.[bench]' in the clone"
+        )
     report: dict[str, Any] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

@@ -6,18 +6,33 @@ An archive holds a thin handler file and the model; this module is installed wit
 from __future__ import annotations
 
 import logging
+import os
+import socket
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
+from tzk_core.devices import repeatable
 from tzk_core.errors import ModelUnavailable
 from tzk_core.hub import WEIGHTS, sha256
+from tzk_core.service.backends import use_backend
+from tzk_core.service.faults import device_lost
+from tzk_core.service.precision import bfloat16_if_close
 from tzk_core.service.service import Service
+from tzk_core.service.sizes import SIZES, using
+from tzk_core.service.warm import agreeing_sizes, first_request
 from tzk_core.service.wire import RawAnswer, RawRequest, normalised
 
 __all__ = ["BaseHandler"]
+
+NETWORKS = "TZK_NETWORKS"
+"""Environment variable: bfloat16 or float32 in place of what the archive says, on a CPU too."""
+
+PATIENCE = 5.0
+"""Seconds in which a worker without its GPU ends in order, before it is ended."""
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +43,37 @@ class BaseHandler:
     endpoint: ClassVar[str]
 
     service: Service
+    sizes: tuple[int, ...]
 
     def initialize(self, context: Any) -> None:
-        """Loads the archive's model.
+        """Loads the archive's model and runs every size of batch once.
 
         Raises:
             ModelUnavailable: the weights are not those that were archived, or cannot be loaded.
         """
         folder = Path(context.system_properties["model_dir"])
-        _check_weights(folder, context.manifest or {})
+        manifest = context.manifest or {}
+        _check_weights(folder, manifest)
         device = _device(context.system_properties.get("gpu_id"))
+        if device.type == "cuda":
+            repeatable()
         self.service = Service.load(folder, device)
-        log.info("%s serves from %s with %d threads", self.endpoint, device, threads())
+        if _networks(manifest, device) == "bfloat16":
+            bfloat16_if_close(self.service.model)
+        backend = use_backend(self.service.model, folder, manifest.get("tzk", {}))
+        batch = int(context.system_properties.get("batch_size") or 1)
+        most = batch if device.type == "cpu" else max(SIZES)
+        self.sizes = agreeing_sizes(self.service.model, self.endpoint, most)
+        with using(self.sizes):
+            first_request(self.service, self.endpoint)
+        log.info(
+            "%s serves by %s from %s with %d threads, in batches of %s",
+            self.endpoint,
+            backend,
+            device,
+            threads(),
+            ", ".join(map(str, self.sizes)),
+        )
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """One body for each row; statuses, content types and headers go into the context."""
@@ -47,9 +81,12 @@ class BaseHandler:
             _raw_request(row, context.get_all_request_header(index))
             for index, row in enumerate(rows)
         ]
-        answers = self.service.answer(self.endpoint, raws)
+        with using(self.sizes):
+            answers = self.service.answer(self.endpoint, raws)
         for index, answer in enumerate(answers):
             _tell(answer, context, index)
+        if device_lost():
+            _end_after_answering(context)
         return [answer.body for answer in answers]
 
 
@@ -74,6 +111,26 @@ def _tell(answer: RawAnswer, context: Any, index: int) -> None:
     context.set_response_content_type(index, answer.content_type)
     for name, value in answer.headers.items():
         context.set_response_header(index, name, value)
+
+
+def _end_after_answering(context: Any) -> None:
+    """Ends this process once TorchServe has the answers; it then starts another in its place.
+
+    With the socket closed for reading, TorchServe's worker sends what ``handle`` returns, finds no
+    further request and ends by itself. A process whose GPU is lost may not get to its end, so it
+    is ended after a while.
+    """
+    log.critical("This worker ends, as its GPU is lost")
+    timer = threading.Timer(PATIENCE, os._exit, [1])
+    timer.daemon = True
+    timer.start()
+    context.cl_socket.shutdown(socket.SHUT_RD)
+
+
+def _networks(manifest: Mapping[str, Any], device: torch.device) -> str:
+    """``bfloat16`` or ``float32``: processors without instructions for it are slower with it."""
+    archived = manifest.get("tzk", {}).get("networks", "float32")
+    return os.environ.get(NETWORKS) or (archived if device.type == "cuda" else "float32")
 
 
 def _device(gpu: int | None) -> torch.device:

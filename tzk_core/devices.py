@@ -1,4 +1,8 @@
-"""Where work is done: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, and on how many processors."""
+"""Where work is done: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, and on how many processors.
+
+And what a GPU needs that a CPU does not: pinned memory, arithmetic that repeats itself, and telling
+memory that ran out (which passes) from a fault that ends the process's use of it (which does not).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,15 @@ from tzk_core.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["device_named", "processors"]
+__all__ = [
+    "device_named",
+    "free_memory",
+    "moved",
+    "out_of_memory",
+    "processors",
+    "repeatable",
+    "works",
+]
 
 
 def device_named(name: str | torch.device = "auto") -> torch.device:
@@ -39,3 +51,59 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on every system
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """``tensor`` on ``device``; to a GPU by pinned memory, so that the processor need not wait.
+
+    PyTorch keeps pinned blocks and hands one out again when its copy is done, so that batches of
+    a few sizes find theirs.
+    """
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def repeatable() -> None:
+    """Lets a GPU give the same bits again in another process, and float32 its full 24 of them."""
+    import torch
+
+    torch.backends.cudnn.benchmark = False  # it would choose by what was fastest this time
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory, of a GPU or of the machine, ran out."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error)
+    return isinstance(error, RuntimeError) and bool(
+        re.search(r"CUDA error: out of memory|STATUS_ALLOC_FAILED|can't allocate memory", said)
+    )
+
+
+def free_memory() -> None:
+    """Gives back what the allocator of a GPU keeps for later."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def works(device: torch.device) -> bool:
+    """Whether ``device`` can still be used by this process.
+
+    An illegal access or a failed assertion on a GPU makes every later call of the process fail, so
+    one small call tells.
+    """
+    import torch
+
+    try:
+        (torch.ones(2, device=device) + 1).sum().item()
+    except RuntimeError:
+        return False
+    return True

@@ -174,7 +174,7 @@ class ImageTrunk(Network):
 
 def _squeeze(x: Tensor) -> Tensor:
     """(B, C, H, W) → (B, 4C, H/2, W/2); torch's own gives a batch of none back in its old shape."""
-    if len(x):
+    if x.shape[0]:  # not len(x), which an export takes for a fixed number
         return nn.functional.pixel_unshuffle(x, 2)
     return x.reshape(0, 4 * x.shape[1], x.shape[2] // 2, x.shape[3] // 2)
 

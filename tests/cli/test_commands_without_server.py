@@ -116,7 +116,7 @@ def test_score_of_nothing_good_fails(call):
         (["archive", "run", "--model-store", "images/0.png"], 1, "--model-store"),
         (["serve", "--model-store", "none"], 2, "tzk archive"),
         (["serve", "--model-store", "images"], 2, "tzk archive"),
-        (["status", "--management-port", "1"], 1, "no server answers"),
+        (["status", "--port", "1"], 1, "no server of tzk answers"),
     ],
 )
 def test_what_is_wrong_is_one_clear_sentence(call, arguments, code, said):

@@ -36,6 +36,14 @@ def test_archives_are_self_contained(run, tmp_path):
         assert manifest["tzk"]["weights_sha256"] == sha256(run / WEIGHTS)
 
 
+@pytest.mark.parametrize(("bf16", "networks"), [(False, "float32"), (True, "bfloat16")])
+def test_the_manifest_tells_the_networks_precision(run, tmp_path, bf16, networks):
+    for path in archive(run, tmp_path / "store", bf16=bf16):
+        with zipfile.ZipFile(path) as whole:
+            manifest = json.loads(whole.read("MAR-INF/MANIFEST.json"))
+        assert manifest["tzk"]["networks"] == networks
+
+
 def test_no_run(tmp_path):
     with pytest.raises(ModelUnavailable, match="does not exist"):
         archive(tmp_path / "none", tmp_path)

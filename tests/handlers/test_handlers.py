@@ -5,13 +5,18 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import socket
 
 import pytest
+import torch
 from tiny_model import PATHS, png, tiny_model
 
 from tzk_core.errors import ModelUnavailable
 from tzk_core.hub import WEIGHTS, sha256
+from tzk_core.networks import Network
+from tzk_core.service import faults
 from tzk_core.service.service import ENDPOINTS
+from tzk_handlers import base
 
 
 class Context:
@@ -100,3 +105,53 @@ def test_a_manifest_without_the_sum_is_refused(folder):
     context.manifest = None
     with pytest.raises(ModelUnavailable, match="no SHA-256"):
         handler_of("tzk_nll").initialize(context)
+
+
+# -- devices -------------------------------------------------------------------------------------
+
+
+def loaded(folder, networks=None):
+    handler, context = handler_of("tzk_nll"), Context(folder)
+    context.manifest["tzk"]["networks"] = networks or "float32"
+    handler.initialize(context)
+    return handler
+
+
+def dtypes(handler):
+    flow = handler.service.model.flow
+    return {one.dtype for one in flow.modules() if isinstance(one, Network)}
+
+
+def test_bfloat16_is_for_a_gpu_unless_it_is_asked_for(folder, monkeypatch):
+    assert dtypes(loaded(folder, "bfloat16")) == {None}
+    monkeypatch.setenv(base.NETWORKS, "bfloat16")
+    assert dtypes(loaded(folder)) == {torch.bfloat16}
+    gpu = torch.device("cuda")
+    assert base._networks({"tzk": {"networks": "bfloat16"}}, gpu) == "bfloat16"
+    monkeypatch.setenv(base.NETWORKS, "float32")
+    assert base._networks({"tzk": {"networks": "bfloat16"}}, gpu) == "float32"
+
+
+def test_a_lost_gpu_ends_the_worker_once_its_answers_are_sent(folder, monkeypatch):
+    handler = loaded(folder)
+    timers = []
+
+    class Timer:
+        def __init__(self, seconds, function, arguments):
+            timers.append((seconds, function, arguments))
+
+        def start(self):
+            timers.append("started")
+
+    monkeypatch.setattr(base.threading, "Timer", Timer)
+    monkeypatch.setattr(faults, "_lost", ["CUDA error"])
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        context = Context(folder, [{}])
+        context.cl_socket = ours
+        [body] = handler.handle([{"body": bytearray(png())}], context)
+        assert context.told[0]["status"] == 503
+        ours.sendall(body)
+        assert theirs.recv(len(body)) == body
+        assert ours.recv(1) == b""  # no further request: TorchServe's worker ends
+    assert timers == [(base.PATIENCE, base.os._exit, [1]), "started"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import httpx
 import pytest
 from tiny_model import tiny_model
 
-from tzk_core.launcher import Server, Settings
+from tzk_core.launcher import Server, Serving, Settings
 from tzk_export.archive import archive
 
 
@@ -22,6 +24,16 @@ def store(tmp_path_factory):
 def server(store):
     with Server(Settings(model_store=store, port=0, device="cpu", threads=1)) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def serving(store, tmp_path_factory):
+    """Two endpoints behind the front, as ``tzk serve`` runs them."""
+    folder = tmp_path_factory.mktemp("fronted")
+    for name in ("tzk_nll", "tzk_sample"):
+        shutil.copy(store / f"{name}.mar", folder)
+    with Serving(Settings(model_store=folder, port=0, device="cpu", threads=1)) as serving:
+        yield serving
 
 
 @pytest.fixture(scope="session")

@@ -447,3 +447,18 @@ def test_a_batch_of_which_nothing_is_known(tmp_path, tiny_recipe):
     model = train(recipe, out=tmp_path / "run", device="cpu", quiet=True)
     assert model.paths() == ["0", "1"]
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_too_few_held_out_images_leave_no_typicality(whole):
+    assert "typicality" not in TzK.from_pretrained(whole).statistics
+
+
+def test_enough_held_out_images_give_typicality(tiny_recipe, tmp_path):
+    recipe = tiny_recipe("data.sources.1.limit=400", "data.holdout=0.5", "stages.0.steps=3")
+    train(recipe, out=tmp_path / "run", quiet=True)
+    stored = TzK.from_pretrained(tmp_path / "run").statistics["typicality"]
+    assert len(stored["calibration"]) > 80
+    assert stored["statistics"][-1] == "png_bits_per_dim"
+    assert "| typicality |" in (tmp_path / "run" / "README.md").read_text()
+    figures = json.loads((tmp_path / "run" / "run.json").read_text())["figures"]
+    assert 0 < figures[-1]["mean"] < 0.4

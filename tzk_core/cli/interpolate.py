@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from tzk_core.cli.inputs import asked, device_option, read, result, service_of, write
+from tzk_core.cli.telling import naming_the_file, tell_interpolation
 from tzk_core.errors import TzkError, UsageError
 
 __all__ = ["interpolate"]
@@ -49,18 +49,9 @@ def interpolate(run, images, steps, method, space, given, seed, out, as_json, de
     try:
         between = result(service_of(run, device).interpolate([request]))
     except TzkError as error:
-        raise _naming_the_file(error, images) from error
+        raise naming_the_file(error, images) from error
     if as_json:
         click.echo(between.answer().model_dump_json())
         return
     write(out, between.png())
-    notes = f" ({'; '.join(between.notes)})" if between.notes else ""
-    click.echo(f"seed {between.seed}{notes}", err=True)
-
-
-def _naming_the_file(error: TzkError, images: Sequence[Path]) -> TzkError:
-    """``error``, which points at an image by its number, with the image's name before it."""
-    number = (error.pointer or "").removeprefix("/images/")
-    if number.isdecimal():
-        error.detail = f"{images[int(number)]}: {error.detail}"
-    return error
+    tell_interpolation(between.seed, between.notes)

@@ -15,6 +15,7 @@ from tzk_core.cli.inputs import (
     read,
     service_of,
 )
+from tzk_core.cli.telling import tell_posterior
 from tzk_core.errors import TzkError, WorkFailed
 
 __all__ = ["posterior"]
@@ -61,18 +62,6 @@ def posterior(run, sources, knowledge, draws, decoder_draws, seed, as_json, devi
                 if as_json:
                     click.echo(json.dumps({"file": str(path), "error": judged.detail}))
                 continue
-            _print(path, judged, as_json)
+            tell_posterior(path, judged.answer, judged.seed, judged.notes, as_json)
     if failed == len(files):
         raise WorkFailed("none of the files could be judged")
-
-
-def _print(path: Path, judged, as_json: bool) -> None:
-    if as_json:
-        answer = {name: one.model_dump() for name, one in judged.answer.items()}
-        told = {"file": str(path), "posterior": answer, "seed": judged.seed, "notes": judged.notes}
-        click.echo(json.dumps(told, ensure_ascii=False))
-        return
-    click.echo(f"{path}" + (f"\t({'; '.join(judged.notes)})" if judged.notes else ""))
-    for name, one in judged.answer.items():
-        decoder = "" if one.decoder is None else f"  decoder {one.decoder:.4f}"
-        click.echo(f"  {name:<24} {one.encoder:.4f}  joint {one.joint:.4f}{decoder}")

@@ -25,7 +25,7 @@ __all__ = ["quickstart"]
 def quickstart(run: Path, model_store: Path, once: bool, **options) -> None:
     """Train the quick recipe (if there is no run yet), serve it, and call every endpoint."""
     from tzk_core.errors import WorkFailed
-    from tzk_core.launcher import Server, Settings
+    from tzk_core.launcher import Serving, Settings
     from tzk_core.launcher.java import find_java
     from tzk_core.launcher.signals import signals_end
     from tzk_core.ports import must_be_free
@@ -35,6 +35,7 @@ def quickstart(run: Path, model_store: Path, once: bool, **options) -> None:
     # Known before minutes of training, not after.
     find_java()
     must_be_free(settings.ports())
+    settings.check_callers()
     wrong: list[str] = []
     finished = False
     with signals_end():
@@ -42,7 +43,7 @@ def quickstart(run: Path, model_store: Path, once: bool, **options) -> None:
         _say(f"archiving {run} to {settings.model_store}")
         archive(run, settings.model_store)
         _say("starting the server …")
-        with Server(settings) as server:
+        with Serving(settings) as server:
             _say(f"ready at {server.url}")
             wrong = _called(server.url, run)
             finished = True

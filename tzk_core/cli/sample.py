@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tzk_core.cli.inputs import asked, device_option, result, service_of, write
+from tzk_core.cli.telling import tell_samples
 from tzk_core.errors import UsageError
 
 __all__ = ["sample"]
@@ -58,10 +59,4 @@ def sample(
         click.echo(drawn.answer().model_dump_json())
         return
     write(out, drawn.npy() if out.suffix == ".npy" else drawn.png())
-    rate = "" if drawn.acceptance_rate is None else f", acceptance {drawn.acceptance_rate:.3f}"
-    size = drawn.effective_sample_size
-    sizes = "" if size is None else f", effective sample size {size:.1f}"
-    exact = "" if drawn.exact else ", not exact"
-    click.echo(f"seed {drawn.seeds[0]}{rate}{sizes}{exact}", err=True)
-    for note in drawn.notes:
-        click.echo(f"warning: {note}", err=True)
+    tell_samples(drawn, drawn.seeds[0])

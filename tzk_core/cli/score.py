@@ -20,7 +20,8 @@ from tzk_core.cli.inputs import (
     service_of,
     write,
 )
-from tzk_core.errors import TzkError, UsageError, WorkFailed
+from tzk_core.cli.telling import score_line, score_row, tell_unscored
+from tzk_core.errors import TzkError, UsageError
 from tzk_core.files import must_be_writable
 
 __all__ = ["score"]
@@ -64,12 +65,8 @@ def score(run, sources, given, draws, seed, out, as_json, batch, device) -> None
             click.echo(json.dumps(row, ensure_ascii=False))
     elif out is None:
         for row in rows:
-            click.echo(_line(row))
-    wrong = [row for row in rows if row["error"]]
-    if wrong:
-        click.echo(f"{len(wrong)} of {len(rows)} files could not be scored", err=True)
-    if len(wrong) == len(rows):
-        raise WorkFailed(f"no file could be scored; of {wrong[0]['file']}: {wrong[0]['error']}")
+            click.echo(score_line(row))
+    tell_unscored(rows)
 
 
 def _scored(
@@ -96,34 +93,7 @@ def _scored(
             except TzkError as error:
                 requests.append(error)
         for path, answer in zip(part, service.score(requests), strict=True):
-            yield _row(path, answer)
-
-
-def _row(path: Path, answer: Any) -> dict[str, Any]:
-    from tzk_core.service.answers import NllAnswer
-
-    if isinstance(answer, TzkError):
-        click.echo(f"{path}: {answer.detail}", err=True)
-        empty = {name: None for name in NllAnswer.model_fields if name != "reasons"}
-        return {"file": str(path), **empty, "error": answer.detail}
-    values = answer.model_dump(exclude={"reasons"})
-    return {"file": str(path), **values, "notes": "; ".join(answer.notes), "error": None}
-
-
-def _line(row: dict[str, Any]) -> str:
-    if row["error"]:
-        return f"{row['file']}\terror: {row['error']}"
-    percentile = row["percentile"]
-    rank = "" if percentile is None else f"\tpercentile {percentile:.1f}"
-    notes = f"\t({row['notes']})" if row["notes"] else ""
-    nats, bits, native = (
-        "none" if row[name] is None else f"{row[name]:.3f}"
-        for name in ("nll_nats", "bits_per_dim", "bits_per_dim_native")
-    )
-    return (
-        f"{row['file']}\t{nats} nats\t{bits} bits/dim on D = {row['dims']}"
-        f"\t{native} on its own {row['dims_native']}{rank}{notes}"
-    )
+            yield score_row(path, answer)
 
 
 def _table(rows: list[dict[str, Any]], suffix: str) -> bytes:

@@ -27,9 +27,27 @@ def serving_options(command: Callable) -> Callable:
     """Adds the options of ``launcher.Settings`` other than the model store."""
     path = click.Path(path_type=Path)
     options = [
+        click.option(
+            "--host",
+            default="127.0.0.1",
+            show_default=True,
+            help="Beyond loopback only with keys, or --insecure.",
+        ),
         click.option("--port", type=int, default=8080, show_default=True, help="0: any free one."),
         click.option("--management-port", type=int, help="[default: port + 1]"),
         click.option("--metrics-port", type=int, help="[default: port + 2]"),
+        click.option(
+            "--keys-file", type=path, help="Who may call: a key a line. Also: TZK_API_KEYS=key,key."
+        ),
+        click.option("--insecure", is_flag=True, help="Let everybody who reaches --host call."),
+        click.option(
+            "--drain",
+            type=click.FloatRange(min=0),
+            default=30.0,
+            show_default=True,
+            help="Seconds that requests in flight have at the end.",
+        ),
+        click.option("--access-log", help="A file, or - for standard output  [default: in --logs]"),
         device_option,
         click.option(
             "--config",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tzk_core.launcher.server import Server
+from tzk_core.launcher.serving import Serving
 from tzk_core.launcher.settings import Settings
 
-__all__ = ["Server", "Settings"]
+__all__ = ["Server", "Serving", "Settings"]

@@ -16,9 +16,10 @@ import httpx
 import psutil
 
 from tzk_core.errors import UsageError, WorkFailed
+from tzk_core.front.keys import KEYS_VARIABLE
+from tzk_core.front.worker_log import failures, said_last
 from tzk_core.launcher.java import find_java
 from tzk_core.launcher.settings import Settings, read_properties
-from tzk_core.launcher.worker_log import failures, said_last
 from tzk_core.ports import HOST, must_be_free
 
 __all__ = ["Server", "not_ready"]
@@ -61,8 +62,8 @@ class Server:
 
     def __enter__(self) -> Server:
         try:
-            self._start()
-            self._wait_until_ready()
+            self.start()
+            self.wait_until_ready()
         except BaseException:
             self.stop()
             raise
@@ -77,7 +78,14 @@ class Server:
         Raises:
             WorkFailed: it ended.
         """
-        code = self._process.wait()
+        self._process.wait()
+        self.check()
+
+    def check(self) -> None:
+        """Raises WorkFailed if the process has ended."""
+        code = self._process.poll()
+        if code is None:
+            return
         raise WorkFailed(f"the server ended by itself with exit code {code}: {self._tail()}")
 
     def stop(self, patience: float = 10.0) -> None:
@@ -89,7 +97,8 @@ class Server:
             self._process = None
             self._cleanup.close()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Starts the process, with ``logs`` and ``figures`` as its folders, and does not wait."""
         must_be_free(self.ports)
         java = find_java()
         home = _torchserve()
@@ -97,11 +106,12 @@ class Server:
         # Read before the file is written, so that a wrong option starts nothing.
         config_text = settings.properties(self.ports, self.models)
         folder = self._private_folder()
-        self.logs = settings.logs or folder / "logs"
-        for made in (folder / "tmp", self.logs):
+        self.logs = (settings.logs or folder / "logs").resolve()
+        self.figures = folder / "figures"
+        for made in (folder / "tmp", self.logs, self.figures):
             made.mkdir(parents=True, exist_ok=True)
         # What an earlier server said there is not what this one's workers say.
-        self._model_log.unlink(missing_ok=True)
+        self.model_log.unlink(missing_ok=True)
         config = folder / "config.properties"
         config.write_text(config_text)
         command = [
@@ -134,23 +144,33 @@ class Server:
 
     def _environment(self, folder: Path) -> dict[str, str]:
         temporary = str(folder / "tmp")
-        inherited = {k: v for k, v in os.environ.items() if k != "TS_CONFIG_FILE"}
+        unwanted = ("TS_CONFIG_FILE", KEYS_VARIABLE)
+        inherited = {k: v for k, v in os.environ.items() if k not in unwanted}
         return (
             inherited
             | self.settings.environment(len(self.models))
             | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
-            | dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION"), str(self.logs.resolve()))
-            | {"PYTHONUNBUFFERED": "1"}
+            | dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION"), str(self.logs))
+            # Where workers and the front leave the figures that Prometheus reads.
+            | {"PYTHONUNBUFFERED": "1", "PROMETHEUS_MULTIPROC_DIR": str(self.figures)}
+            # Workers' JSON lines: to their standard output, which is the model log.
+            | {"TZK_LOGS": os.environ.get("TZK_LOGS", "-")}
         )
 
     def _output(self) -> IO[bytes]:
         return self._cleanup.enter_context((self.logs / "torchserve.log").open("wb"))
 
     @property
-    def _model_log(self) -> Path:
+    def model_log(self) -> Path:
+        """What the workers say."""
         return self.logs / "model_log.log"
 
-    def _wait_until_ready(self) -> None:
+    def wait_until_ready(self) -> None:
+        """Until every model has a live worker.
+
+        Raises:
+            WorkFailed: the process ended, a worker could not load, or it took too long.
+        """
         deadline = time.monotonic() + self.settings.start_timeout
         with httpx.Client(trust_env=False, timeout=2.0) as client:
             while True:
@@ -169,16 +189,16 @@ class Server:
                     raise WorkFailed(
                         f"{', '.join(waiting)}: no worker was ready within "
                         f"{self.settings.start_timeout:g} s; {name}'s said last: "
-                        f"{said_last(self._model_log, name) or self._tail()}"
+                        f"{said_last(self.model_log, name) or self._tail()}"
                     )
                 time.sleep(0.2)
 
     def _check_workers(self) -> None:
-        if not failures(self._model_log):
+        if not failures(self.model_log):
             return
         time.sleep(0.5)  # the others fail by the same cause, and are told of together
         by_error: dict[str, list[str]] = {}
-        for model, error in failures(self._model_log).items():
+        for model, error in failures(self.model_log).items():
             by_error.setdefault(error, []).append(model)
         told = "; ".join(f"{', '.join(models)}: {error}" for error, models in by_error.items())
         raise WorkFailed(f"a worker could not load its model: {told}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from dataclasses import dataclass
 from importlib import resources
@@ -9,10 +10,11 @@ from pathlib import Path
 
 from tzk_core.devices import device_named, processors
 from tzk_core.errors import UsageError
+from tzk_core.front.keys import KEYS_VARIABLE, digests_of, read_keys
 from tzk_core.ports import HOST, free_port
 from tzk_core.service.service import ENDPOINTS
 
-__all__ = ["CONFIG_FILE", "Settings", "read_properties"]
+__all__ = ["CONFIG_FILE", "Settings", "is_loopback", "read_properties"]
 
 CONFIG_FILE = "config.properties"
 
@@ -31,6 +33,11 @@ class Settings:
         logs: a folder for the logs; a temporary one, removed at the end, when left out.
         threads: of each worker; the processors shared out among the workers when left out.
         start_timeout: seconds in which every worker must be ready.
+        host: the address that the front listens on; management and metrics are always on loopback.
+        keys_file: keys of who may call, one a line.
+        insecure: another host than loopback without keys is meant.
+        drain: seconds that requests in flight have when the server is ended.
+        access_log: a file, or ``-`` for standard output; among the logs when left out.
     """
 
     model_store: Path = Path("model_store")
@@ -41,7 +48,27 @@ class Settings:
     config: Path | None = None
     logs: Path | None = None
     threads: int | None = None
-    start_timeout: float = 60.0
+    start_timeout: float = 120.0
+    host: str = HOST
+    keys_file: Path | None = None
+    insecure: bool = False
+    drain: float = 30.0
+    access_log: str | None = None
+
+    def check_callers(self) -> tuple[str, ...]:
+        """The digests of the keys in the environment, when everything about callers is right.
+
+        Raises:
+            UsageError: a key is too weak, or a host beyond loopback would be open to all.
+        """
+        read_keys(self.keys_file, environment={})
+        digests = digests_of(read_keys(None))
+        if not (is_loopback(self.host) or self.keys_file or digests or self.insecure):
+            raise UsageError(
+                f"--host {self.host} lets other machines call: give keys with --keys-file or "
+                f"{KEYS_VARIABLE} (tzk serve --new-key makes one), or say --insecure"
+            )
+        return digests
 
     def ports(self) -> dict[str, int]:
         """The three ports by the option that sets each."""
@@ -117,6 +144,14 @@ class Settings:
         if device.type == "cpu":
             return {"number_of_gpu": "0"}
         return {} if device.index is None else {"number_of_gpu": "1"}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can call at ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def read_properties(text: str) -> dict[str, str]:

@@ -38,7 +38,8 @@ class NllAnswer(Answer):
         "and copied channels do not count"
     )
     typicality: float | None = Field(
-        description="two-sided tail probability among held-out images; no probability of being "
+        description="share of held-out images that are at least as unusual as this one, to "
+        "either side (a tail probability, uniform on images like them); no probability of being "
         "out of distribution"
     )
     percentile: float | None = Field(

@@ -1,4 +1,9 @@
-"""The types of request fields, and how text, bytes and JSON become them."""
+"""The types of request fields, and how text, bytes and JSON become them.
+
+A multipart field is text, so text becomes a number there. JSON has numbers of its own: with
+``context={"json": True}`` a number or truth value is one, so that what is taken is what the
+published schema says.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +12,25 @@ import binascii
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 from tzk_core.errors import NotAnImage
 from tzk_core.randomness import SEEDS
 
 __all__ = [
     "MOST_IMAGES",
+    "SEVERAL_PATHS",
     "Count",
     "DecoderDraws",
     "Draws",
     "Encoded",
+    "Flag",
     "Knowledge",
     "Names",
     "Number",
@@ -29,6 +42,17 @@ MOST_IMAGES = 256
 """The most images that one request may ask for."""
 
 
+# A name, a path of names, and several paths, as tzk_core.data.names reads them.
+_NAME = "[a-z0-9][a-z0-9_-]*"
+_PATH = f"{_NAME}(?:/{_NAME})*"
+_PATHS = rf"\s*{_PATH}\s*(?:,\s*{_PATH}\s*)*"
+_STEPS = r"\s*[0-9]{1,3}\s*(?:[x×,]\s*[0-9]{1,3}\s*)?"
+
+
+def _is_json(info: ValidationInfo) -> bool:
+    return bool(info.context and info.context.get("json"))
+
+
 def _no_boolean(value: Any) -> Any:
     # pydantic reads true as 1, which no client means.
     if isinstance(value, bool):
@@ -36,10 +60,24 @@ def _no_boolean(value: Any) -> Any:
     return value
 
 
-def _whole(value: Any) -> Any:
-    _no_boolean(value)
-    is_digits = isinstance(value, str) and re.fullmatch(r"\s*\d{1,6}\s*", value)
+def _number(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, str) and _is_json(info):
+        raise ValueError("a number in JSON stands without quotes")
+    return _no_boolean(value)
+
+
+def _whole(value: Any, info: ValidationInfo) -> Any:
+    _number(value, info)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    is_digits = isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,6}\s*", value)
     return int(value) if is_digits else value
+
+
+def _flag(value: Any, info: ValidationInfo) -> Any:
+    if _is_json(info) and not isinstance(value, bool):
+        raise ValueError("in JSON this is true or false")
+    return value
 
 
 def _encoded(value: Any) -> bytes:
@@ -62,14 +100,17 @@ def _names(value: Any) -> Any:
 
 def _steps(value: Any) -> tuple[int, ...]:
     if isinstance(value, str):
-        value = re.split(r"\s*[x×,]\s*", value.strip())
+        if not re.fullmatch(_STEPS, value):
+            raise ValueError(f"{value!r:.60} is not a number, nor rows and columns")
+        value = [int(part) for part in re.split("[x×,]", value)]
     parts = value if isinstance(value, list | tuple) else [value]
     if not 1 <= len(parts) <= 2:
         raise ValueError("steps are one number, or rows and columns")
-    try:
-        steps = tuple(int(_no_boolean(part)) for part in parts)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{value!r:.60} is not a number, nor rows and columns") from error
+    for part in parts:
+        _no_boolean(part)
+        if not isinstance(part, int) and not (isinstance(part, float) and part.is_integer()):
+            raise ValueError(f"{part!r:.60} is not a whole number")
+    steps = tuple(int(part) for part in parts)
     if any(not 1 <= step <= MOST_IMAGES for step in steps):
         raise ValueError(f"each of the steps is 1 to {MOST_IMAGES}")
     return steps
@@ -78,30 +119,45 @@ def _steps(value: Any) -> tuple[int, ...]:
 Encoded = Annotated[
     bytes,
     PlainValidator(_encoded),
-    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64", "minLength": 1}),
 ]
 """The bytes of an image file: as they are from a body or a multipart field, base64 in JSON."""
 
-Count = Annotated[int, BeforeValidator(_no_boolean), Field(ge=1, le=MOST_IMAGES)]
-Seed = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0, lt=SEEDS)]
-Number = Annotated[float, BeforeValidator(_no_boolean), Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=MOST_IMAGES)]
+Seed = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=SEEDS)]
+Number = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
 Draws = Annotated[Literal[1, 16, 256], BeforeValidator(_whole)]
 DecoderDraws = Annotated[Literal[0, 256], BeforeValidator(_whole)]
-Knowledge = Annotated[str, Field(min_length=1, max_length=500)]
-Names = Annotated[list[Knowledge], BeforeValidator(_names), Field(min_length=1, max_length=1000)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+
+# The schemas say what a name looks like; it is checked where the model's own names are at hand,
+# whose error says which name was probably meant.
+_ONE = {"type": "string", "minLength": 1, "maxLength": 500, "pattern": f"^{_PATH}$"}
+SEVERAL_PATHS = {"type": "string", "pattern": f"^{_PATHS}$"}
+Knowledge = Annotated[str, Field(min_length=1, max_length=500), WithJsonSchema(_ONE)]
+Names = Annotated[
+    list[Knowledge],
+    BeforeValidator(_names),
+    Field(min_length=1, max_length=1000),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                SEVERAL_PATHS,
+                {"type": "array", "items": _ONE, "minItems": 1, "maxItems": 1000},
+            ]
+        }
+    ),
+]
+_STEP = {"type": "integer", "minimum": 1, "maximum": MOST_IMAGES}
 Steps = Annotated[
     tuple[int, ...],
     PlainValidator(_steps),
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": MOST_IMAGES},
-                {
-                    "type": "array",
-                    "items": {"type": "integer", "minimum": 1, "maximum": MOST_IMAGES},
-                    "minItems": 2,
-                    "maxItems": 2,
-                },
+                _STEP,
+                {"type": "array", "items": _STEP, "minItems": 1, "maxItems": 2},
+                {"type": "string", "pattern": f"^{_STEPS}$"},
             ]
         }
     ),

@@ -16,7 +16,7 @@ from tzk_core.randomness import Rows
 from tzk_core.service.answers import InterpolateAnswer, Interpolated, Reasons, finite
 from tzk_core.service.isolation import attempted
 from tzk_core.service.paths import must_know
-from tzk_core.service.pictures import base64_png, grid_png, prepared, stacked
+from tzk_core.service.pictures import base64_png, grid_png, npy, prepared, stacked
 from tzk_core.service.requests import InterpolateRequest
 from tzk_core.service.seeds import noisy, seed_of, seeds_from
 
@@ -45,6 +45,9 @@ class Between:
     def png(self, *, as_grid: bool = True) -> bytes:
         """One picture, always a grid."""
         return grid_png(self.pixels, columns=self.asked.shape[1])
+
+    def npy(self) -> bytes:
+        return npy(self.pixels)
 
     def answer(self) -> InterpolateAnswer:
         reasons: Reasons = {}

@@ -21,6 +21,8 @@ from tzk_core.service.paths import must_know
 from tzk_core.service.pictures import prepared, stacked
 from tzk_core.service.requests import NllRequest
 from tzk_core.service.seeds import noisy, parts, seed_of
+from tzk_core.typicality import Typicality, stored_typicality
+from tzk_core.typicality_statistics import Levels, forward, statistics
 
 if TYPE_CHECKING:
     from tzk_core.model import TzK
@@ -29,7 +31,6 @@ __all__ = ["score"]
 
 DRAWS_GIVEN, DRAWS_PRIOR = 16, 1
 
-NO_TYPICALITY = "no statistics for it are stored in this model"
 NO_HELD_OUT = "no log p of held-out images is stored in this model"
 
 
@@ -64,7 +65,8 @@ def _score(model: TzK, group: list[_Work]) -> list[NllAnswer]:
     rows = Rows(work.seed for work in group)
     pixels = stacked([work.picture for work in group])
     t = noisy(model, pixels, rows)
-    log_prior = _by_parts(model.prior.log_prob, t)
+    passed = [forward(model, t[part]).on_cpu() for part in parts(len(t))]
+    log_prior = torch.cat([levels.log_prob for levels in passed])
     if given is not None:
         distribution = model.given(given)
         log_prob = torch.cat(
@@ -72,25 +74,38 @@ def _score(model: TzK, group: list[_Work]) -> list[NllAnswer]:
         ).cpu()
     elif draws > 1:
         # The first draw is the one of draws = 1; likelihoods are averaged, not their logs.
-        more = [
-            _by_parts(model.prior.log_prob, noisy(model, pixels, rows)) for _ in range(draws - 1)
-        ]
+        more = [_log_prob(model, noisy(model, pixels, rows)) for _ in range(draws - 1)]
         log_prob = log_mean_exp(torch.stack([log_prior, *more], 1), 1)
     else:
         log_prob = log_prior
     held_out = sorted(model.statistics.get("held_out_log_prob", []))
+    usual = stored_typicality(model)
+    if isinstance(usual, Typicality):
+        tails = usual.tail(statistics(Levels(*map(torch.cat, zip(*passed))), pixels)).tolist()
+    else:
+        tails = [usual] * len(group)
     return [
-        _answer(work, p.item(), p_prior.item(), held_out)
-        for work, p, p_prior in zip(group, log_prob.double(), log_prior.double(), strict=True)
+        _answer(work, p.item(), p_prior.item(), tail, held_out)
+        for work, p, p_prior, tail in zip(
+            group, log_prob.double(), log_prior.double(), tails, strict=True
+        )
     ]
 
 
-def _by_parts(log_prob, t: Tensor) -> Tensor:
-    return torch.cat([log_prob(t[part]) for part in parts(len(t))]).cpu()
+def _log_prob(model: TzK, t: Tensor) -> Tensor:
+    return torch.cat([model.prior.log_prob(t[part]) for part in parts(len(t))]).double().cpu()
 
 
-def _answer(work: _Work, log_prob: float, log_prior: float, held_out: list[float]) -> NllAnswer:
-    reasons: Reasons = {"typicality": NO_TYPICALITY}
+def _answer(
+    work: _Work, log_prob: float, log_prior: float, tail: float | str, held_out: list[float]
+) -> NllAnswer:
+    """``tail`` is the typicality, or why there is none."""
+    reasons: Reasons = {}
+    typicality = None
+    if isinstance(tail, str):
+        reasons["typicality"] = tail
+    else:
+        typicality = finite(tail, "typicality", reasons)
     dims, native = work.picture.pixels.size, work.picture.native_dims
     nats = nll_nats(log_prob, dims)
     percentile = None
@@ -102,7 +117,7 @@ def _answer(work: _Work, log_prob: float, log_prior: float, held_out: list[float
         nll_nats=finite(nats, "nll_nats", reasons),
         bits_per_dim=finite(bits_per_dim(nats, dims), "bits_per_dim", reasons),
         bits_per_dim_native=finite(bits_per_dim(nats, native), "bits_per_dim_native", reasons),
-        typicality=None,
+        typicality=typicality,
         percentile=percentile,
         given=work.given,
         estimator="prior" if work.given is None else "importance",

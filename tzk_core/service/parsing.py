@@ -58,7 +58,9 @@ def _item(values: Any, raw: RawRequest, model: type[Asked], *, listed: bool) -> 
             raise InvalidRequest(
                 f"a request in JSON is an object, not {type(values).__name__}", pointer=""
             )
-        asked = model.model_validate(_with_url_path(dict(values), raw.url_path))
+        asked = model.model_validate(
+            _with_url_path(dict(values), raw.url_path), context={"json": not raw.fields}
+        )
         return chosen_format(asked, raw.headers.get("accept", ""), listed=listed)
     except ValidationError as error:
         return from_validation(error, model)

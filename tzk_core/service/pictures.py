@@ -14,6 +14,7 @@ from tzk_core.data.decoding import decode_image, encode_png
 from tzk_core.data.decoding import grid as grid_of
 from tzk_core.data.preparation import Preparation, Prepared
 from tzk_core.errors import TzkError
+from tzk_core.service.metrics_stages import stage
 
 __all__ = ["base64_png", "grid_png", "npy", "prepared", "stacked"]
 
@@ -25,7 +26,8 @@ def prepared(data: bytes, preparation: Preparation, pointer: str) -> Prepared:
         TzkError: 400, 413 or 415, with ``pointer`` to the field that holds it.
     """
     try:
-        return preparation.apply(decode_image(data))
+        with stage("decode"):
+            return preparation.apply(decode_image(data))
     except TzkError as error:
         error.pointer = error.pointer or pointer
         raise

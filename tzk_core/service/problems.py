@@ -5,18 +5,45 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tzk_core.errors import InvalidRequest, OutOfDeviceMemory, TzkError
 from tzk_core.service.wire import PROBLEM, RawAnswer
 
-__all__ = ["as_error", "from_validation", "problem_answer"]
+__all__ = ["Problem", "as_error", "from_validation", "problem_answer"]
 
 MOST_ERRORS = 10
 
 log = logging.getLogger(__name__)
+
+
+class WrongField(BaseModel):
+    """One of several wrong fields."""
+
+    pointer: str = Field(description="JSON pointer (RFC 6901) to it")
+    detail: str = Field(description="what is wrong with it, and what would be right")
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["about:blank"] = Field(description="the title says all")
+    title: str = Field(description="the kind of error")
+    status: int = Field(description="the HTTP status", ge=400, le=599)
+    detail: str = Field(description="what was wrong, and what would be right")
+    pointer: str | None = Field(
+        None, description='JSON pointer (RFC 6901) to the field that is wrong; "" is the body'
+    )
+    known: list[str] | None = Field(None, description="what there is, where something is unknown")
+    errors: list[WrongField] | None = Field(None, description="every wrong field")
+    models: dict[str, str] | None = Field(
+        None, description="of /ready: each model with `ready`, or why it is not"
+    )
 
 
 def as_error(error: Exception) -> TzkError:

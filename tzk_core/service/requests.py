@@ -16,6 +16,7 @@ from tzk_core.service.fields import (
     DecoderDraws,
     Draws,
     Encoded,
+    Flag,
     Knowledge,
     Names,
     Number,
@@ -92,7 +93,7 @@ class SampleRequest(Asked):
     code_temperature: Number = Field(
         1.0, description="a finite number of 0 or more that scales the codes; only 1 is exact"
     )
-    paper_sampler: bool = Field(
+    paper_sampler: Flag = Field(
         False, description="true skips the acceptance of codes, as the paper does"
     )
     format: Literal["png", "grid", "json", "npy"] | None = Field(
@@ -135,7 +136,7 @@ class PosteriorRequest(Asked):
 class InterpolateRequest(Asked):
     """The images between two or four others."""
 
-    formats: ClassVar[tuple[str, ...]] = ("png", "grid", "json")
+    formats: ClassVar[tuple[str, ...]] = ("png", "grid", "json", "npy")
 
     images: list[Encoded] = Field(
         description="2 or 4 image files: a list of base64 in JSON, multipart fields image1 to "
@@ -151,8 +152,10 @@ class InterpolateRequest(Asked):
     space: Literal["z", "c"] = Field(
         "z", description="z (the latent state) or c (the code of given, which it needs)"
     )
-    format: Literal["png", "grid", "json"] | None = Field(
-        None, description="png or grid (one picture), or json; by Accept when left out"
+    format: Literal["png", "grid", "json", "npy"] | None = Field(
+        None,
+        description="png or grid (one picture), json, or npy (uint8, rows·columns×C×H×W); by the "
+        "Accept header when left out",
     )
 
     @model_validator(mode="after")

@@ -21,7 +21,8 @@ from tzk_core.service.isolation import attempted, in_groups
 from tzk_core.service.paths import must_know
 from tzk_core.service.pictures import base64_png, grid_png, npy
 from tzk_core.service.requests import SampleRequest
-from tzk_core.service.seeds import noisy, parts, seed_of, seeds_from
+from tzk_core.service.seeds import ROWS_AT_ONCE, filled_seeds, noisy, parts, seed_of, seeds_from
+from tzk_core.service.sizes import filled
 
 if TYPE_CHECKING:
     from tzk_core.model import TzK
@@ -103,11 +104,18 @@ def sample(model: TzK, requests: Sequence[SampleRequest | TzkError]) -> list[Sam
     def key(work: _Work):
         asked = work.asked
         same = (asked.title, asked.temperature, asked.code_temperature, asked.paper_sampler)
-        # The acceptance rate is of one draw: where it is told, others must not be in it.
-        return (*same, id(work) if asked.format == "json" else None)
+        # The acceptance rate is of one draw: where it is told, others must not be in it. Several
+        # kinds are a population of particles an image, which no batch makes cheaper.
+        # Without knowledge no code is drawn, and there is no rate.
+        tells_rate = asked.format == "json" and asked.title is not None
+        alone = tells_rate or _several(asked)
+        return (*same, id(work) if alone else None)
 
     return in_groups(
-        attempted(prepare, requests), key=key, call=lambda group: _sample(model, group)
+        attempted(prepare, requests),
+        key=key,
+        call=lambda group: _sample(model, group),
+        fill=False,  # a request has many rows: _sample fills the batches up
     )
 
 
@@ -115,8 +123,10 @@ def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
     """The images of requests that differ in number, seed and format alone."""
     asked = group[0].asked
     seeds = [seed for work in group for seed in work.seeds]
-    drawn = [_draw(model, asked, seeds[part]) for part in parts(len(seeds))]
-    t = torch.cat([draw.images for draw in drawn])
+    several = [seeds[part] for part in parts(len(seeds))] if _several(asked) else None
+    pieces = several or filled_seeds(seeds)
+    drawn = [_draw(model, asked, piece) for piece in pieces]
+    t = torch.cat([draw.images for draw in drawn])[: len(seeds)]
     usable = torch.isfinite(t).flatten(1).all(1).cpu()
     pixels = to_pixels(torch.nan_to_num(t)).cpu()
     rates = [draw.acceptance_rate for draw in drawn]
@@ -144,6 +154,10 @@ def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
     return results
 
 
+def _several(asked: SampleRequest) -> bool:
+    return len([*(asked.given or []), *(asked.absent or [])]) > 1
+
+
 def _draw(model: TzK, asked: SampleRequest, seeds: list[int]) -> Draw:
     rows = Rows(seeds)
     if asked.title is None:
@@ -162,9 +176,12 @@ def _draw(model: TzK, asked: SampleRequest, seeds: list[int]) -> Draw:
 
 def _nlls(model: TzK, pixels: torch.Tensor, seeds: list[int]) -> list[float]:
     """Of the pictures as sent, so that tzk_nll says the same of each with its seed."""
-    t = noisy(model, pixels, Rows(seeds))
-    log_prob = torch.cat([model.prior.log_prob(t[part]) for part in parts(len(t))])
-    return nll_nats(log_prob.double().cpu(), pixels[0].numel()).tolist()
+    log_probs = []
+    for part, size in filled(len(seeds), ROWS_AT_ONCE):
+        t = noisy(model, pixels[part], Rows(seeds[part]))
+        whole = torch.cat([t, t[-1:].expand(size - len(t), *t.shape[1:])])
+        log_probs.append(model.prior.log_prob(whole)[: len(t)])
+    return nll_nats(torch.cat(log_probs).double().cpu(), pixels[0].numel()).tolist()
 
 
 def _overflow(asked: SampleRequest) -> InvalidRequest:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from tzk_core.data.quantisation import dequantise
+from tzk_core.devices import moved
 from tzk_core.randomness import SEEDS, Rows, fresh_seed
+from tzk_core.service.sizes import filled
 
 if TYPE_CHECKING:
     from tzk_core.model import TzK
 
-__all__ = ["ROWS_AT_ONCE", "noisy", "parts", "seed_of", "seeds_from"]
+__all__ = ["ROWS_AT_ONCE", "filled_seeds", "noisy", "parts", "seed_of", "seeds_from"]
 
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 64
 """Images in one call of the model, so that a full batch of large requests fits into memory."""
 
 
@@ -32,11 +35,21 @@ def seeds_from(seed: int, count: int) -> list[int]:
 def noisy(model: TzK, pixels: Tensor, rows: Rows) -> Tensor:
     """The observations of uint8 ``pixels`` (B, C, H, W), each with its own row's noise."""
     like = model.reference
-    noise = rows.uniform(*pixels.shape[1:], dtype=like.dtype, device=like.device)
-    return dequantise(pixels, noise)
+    noise = rows.uniform(*pixels.shape[1:], dtype=like.dtype)
+    return dequantise(moved(pixels, like.device), moved(noise, like.device))
 
 
 def parts(count: int) -> Iterator[slice]:
     """``range(count)`` in slices of at most ``ROWS_AT_ONCE``."""
     for start in range(0, count, ROWS_AT_ONCE):
         yield slice(start, min(start + ROWS_AT_ONCE, count))
+
+
+def filled_seeds(seeds: Sequence[int]) -> Iterator[list[int]]:
+    """``seeds`` in lists of fixed sizes, the last filled up with its own over again.
+
+    So what is counted on the way (codes accepted, the smallest effective sample size) is of these
+    seeds' images alone.
+    """
+    for part, size in filled(len(seeds), ROWS_AT_ONCE):
+        yield list(islice(cycle(seeds[part]), size))

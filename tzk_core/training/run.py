@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ..likelihood import fit_encoder_rate, fit_existence
 from ..model import TzK
 from ..objective import check_objective
 from ..randomness import derived
+from ..typicality import fit_typicality, ks_uniform
 from .card import card
 from .checkpoint import Checkpoint, best_of, load_latest
 from .dataset import Dataset, load_data
@@ -292,7 +294,19 @@ def _finish(model: TzK, recipe: Recipe, held_out: Dataset, reporter: Reporter) -
     if not bool(log_p.isfinite().all()):
         raise WorkFailed("the trained model gives a log p that is not finite on held-out images")
     model.statistics["held_out_log_prob"] = [round(float(v), 3) for v in log_p]
-    return figures
+    return figures + _typicality(model, held_out, seed, reporter)
+
+
+def _typicality(model: TzK, held_out: Dataset, seed: int, reporter: Reporter) -> list[Figure]:
+    """Stores what tells how usual an image is; the figure is of images not fitted on."""
+    model.statistics.pop("typicality", None)
+    fitted = fit_typicality(model, held_out, seed=seed)
+    if isinstance(fitted, str):
+        reporter.say(f"scores will have no typicality: {fitted}")
+        return []
+    model.statistics["typicality"] = fitted.typicality.model_dump(mode="json")
+    distance, count = ks_uniform(fitted.report), len(fitted.report)
+    return [Figure("typicality", distance, math.nan, count, "Kolmogorov–Smirnov from uniform")]
 
 
 def _write(model: TzK, recipe: Recipe, figures: list[Figure], out: Path, facts: dict) -> None:

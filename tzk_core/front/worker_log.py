@@ -11,6 +11,8 @@ __all__ = ["failures", "said_last"]
 LINE = re.compile(
     r"^\S+ \[\w+ *\] W-\d+-(?P<model>\w+)_[\d.]+-std(?:out|err) MODEL_LOG - (?P<text>.*)$"
 )
+READ_BYTES = 1 << 20
+"""From the end: the log of a server that has run for months is not read whole."""
 DIED = "Backend worker process died"
 TRACEBACK = "Traceback (most recent call last):"
 # What TorchServe raises in place of a RuntimeError that it has just logged itself.
@@ -42,7 +44,10 @@ def _by_model(log: Path) -> dict[str, list[str]]:
     if not log.is_file():
         return {}
     said: dict[str, list[str]] = {}
-    for line in log.read_text(errors="replace").splitlines():
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - READ_BYTES))
+        text = file.read().decode("utf-8", "replace")
+    for line in text.splitlines():
         match = LINE.match(line)
         if match:
             said.setdefault(match["model"], []).append(match["text"])

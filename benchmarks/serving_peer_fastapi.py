@@ -1,0 +1,51 @@
+"""FastAPI by hand: each request is one call of the service, without batching.
+
+    serving_peer_fastapi.py RUN DEVICE PORT
+
+Calls run in as many threads as there are processors, so that one process can use them all;
+FastAPI's own pool of 40 threads would only have them wait for each other.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import anyio
+import uvicorn
+from fastapi import FastAPI, Request, Response
+
+from tzk_core.devices import processors
+from tzk_core.service.service import Service
+from tzk_core.service.wire import RawRequest, normalised
+
+KEEP_ALIVE_SECONDS = 75
+
+
+def app_of(service: Service) -> FastAPI:
+    """An application that answers ``/predictions/<endpoint>/1.0``."""
+    app, threads = FastAPI(), []
+
+    @app.on_event("startup")
+    async def start() -> None:
+        threads.append(anyio.CapacityLimiter(processors()))
+
+    @app.post("/predictions/{endpoint}/1.0")
+    async def predict(endpoint: str, request: Request) -> Response:
+        raw = RawRequest(headers=normalised(request.headers), body=await request.body())
+        [answer] = await anyio.to_thread.run_sync(
+            service.answer, endpoint, [raw], limiter=threads[0]
+        )
+        return Response(answer.body, answer.status, dict(answer.headers), answer.content_type)
+
+    return app
+
+
+if __name__ == "__main__":
+    run, device, port = sys.argv[1:]
+    uvicorn.run(
+        app_of(Service.load(run, device)),
+        port=int(port),
+        access_log=False,
+        log_level="warning",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )

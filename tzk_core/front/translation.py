@@ -1,0 +1,61 @@
+"""TorchServe's own errors as problem details with the statuses of the contract."""
+
+from __future__ import annotations
+
+import json
+
+from tzk_core.errors import TzkError
+from tzk_core.front.answers import BadAddress, BadGateway, NoSuchAddress, NotNow, TimedOut
+from tzk_core.front.answers import TooLargeBody as TooLarge
+
+__all__ = ["VersionGone", "as_problem"]
+
+SERVER_LOG = "the server could not answer; its log says why, under the id of this request"
+
+
+class VersionGone(Exception):
+    """TorchServe has this version of the model no longer: another is current."""
+
+
+def as_problem(status: int, body: bytes) -> TzkError:
+    """The error that TorchServe's answer stands for.
+
+    ======================================  ===============================================
+    TorchServe 0.12                         here
+    ======================================  ===============================================
+    404 ModelVersionNotFoundException       raises ``VersionGone``
+    404, anything else                      404
+    500 or 507 "Worker died."               503, Retry-After: what was asked changed nothing
+    503 "has no worker …", a full queue     503, Retry-After
+    408, 500 or 504 of a time limit         504
+    413, "TooLongFrameException"            413
+    400, 403, other 4xx of its parser       400
+    else                                    500
+    ======================================  ===============================================
+    """
+    kind, message = _told(body)
+    if kind == "ModelVersionNotFoundException":
+        raise VersionGone
+    if "Worker died" in message:
+        return NotNow("the worker died with this request in hand; try again in 2 s", retry_after=2)
+    if status == 404:
+        return NoSuchAddress("there is nothing at this address")
+    if status == 503:
+        return NotNow("there is no worker for this request now; try again in 1 s")
+    if status in (408, 504) or "timed out" in message or "timeout" in message.lower():
+        return TimedOut("the model took longer than it may; ask for less")
+    if status == 413 or "TooLong" in kind:
+        return TooLarge("the request is larger than this server takes")
+    if 400 <= status < 500:
+        return BadAddress("this request cannot be understood")
+    if status >= 500:
+        return TzkError(SERVER_LOG)
+    return BadGateway("the model's answer cannot be understood")
+
+
+def _told(body: bytes) -> tuple[str, str]:
+    try:
+        told = json.loads(body)
+        return str(told.get("type", "")), str(told.get("message", ""))
+    except (ValueError, AttributeError):
+        return "", ""

@@ -1,0 +1,34 @@
+"""Prometheus metrics: what the workers and the front count, and the text that is scraped.
+
+Set PROMETHEUS_MULTIPROC_DIR to one folder for all processes of a server, before they start:
+workers and the front write there, and ``exposition`` adds up. Without it, figures are the process's
+own. Nothing here imports torch, so that the front stays small.
+
+==========================  =========  ==========================  ===============================
+metric                      type       labels                      written by
+==========================  =========  ==========================  ===============================
+tzk_stage_seconds           histogram  endpoint, stage             worker, each request
+tzk_batch_requests          histogram  endpoint                    worker, each batch
+tzk_answers_total           counter    endpoint, status_class      worker, each request
+tzk_errors_total            counter    endpoint, title, status     worker, each item that failed
+tzk_bits_per_dim            histogram  model, estimator            worker, each image scored
+tzk_percentile              histogram  model                       worker, each image scored
+tzk_typicality              histogram  model                       worker, each image scored
+tzk_held_out_bits_per_dim   gauge      model, rank                 worker, once
+tzk_workers                 gauge      model                       worker, once
+tzk_workers_ended_total     counter    model                       who calls ``exposition``
+tzk_front_seconds           histogram  endpoint, status_class      front, each request
+tzk_front_answers_total     counter    endpoint, status            front, each request
+tzk_front_in_flight         gauge      endpoint                    front
+tzk_front_ready             gauge                                  front
+==========================  =========  ==========================  ===============================
+
+``model`` is the first twelve digits of the weights' SHA-256.
+"""
+
+from __future__ import annotations
+
+from tzk_core.service.metrics_files import CONTENT_TYPE, exposition
+from tzk_core.service.metrics_front import FrontRequest, front_ready, front_request
+
+__all__ = ["CONTENT_TYPE", "FrontRequest", "exposition", "front_ready", "front_request"]

@@ -1,0 +1,72 @@
+"""How many images go through the model at once: a few fixed sizes.
+
+float32 results of a batch of 1 and of 16 differ by about 1e-7, as other kernels add up in another
+order, and 1e-7 is now and then another grey level. So every batch is filled up to one of a few
+sizes at which this worker's results were found equal bit for bit (:mod:`tzk_core.service.warm`),
+and an answer has the same bytes alone and among strangers (design, section 8). They are few, so
+that each has run before the first request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+__all__ = ["DEFAULT_SIZES", "SIZES", "at_most", "current_sizes", "filled", "using"]
+
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""No batch is more than half again as large as what was asked for."""
+
+DEFAULT_SIZES = SIZES[3:]
+"""Where nothing was measured: the smallest batches are those that take other kernels on a CPU."""
+
+_sizes: ContextVar[tuple[int, ...]] = ContextVar("sizes", default=DEFAULT_SIZES)
+
+Row = TypeVar("Row")
+
+
+def current_sizes() -> tuple[int, ...]:
+    """The sizes that batches have here, smallest first."""
+    return _sizes.get()
+
+
+@contextmanager
+def using(sizes: Sequence[int]) -> Iterator[None]:
+    """Within it, batches have one of ``sizes``."""
+    token = _sizes.set(tuple(sorted(sizes)))
+    try:
+        yield
+    finally:
+        _sizes.reset(token)
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """Within it, batches have one of the present sizes up to ``size``, or the smallest."""
+    smallest, *larger = current_sizes()
+    with using([smallest, *(one for one in larger if one <= size)]):
+        yield
+
+
+def filled(count: int, most: int | None = None) -> Iterator[tuple[slice, int]]:
+    """``range(count)`` in slices, each with the size that it is to be filled up to.
+
+    >>> with using([2, 4]):
+    ...     [(part.stop - part.start, size) for part, size in filled(9)]
+    [(4, 4), (4, 4), (1, 2)]
+
+    Args:
+        count: how many rows there are.
+        most: no size above it, unless it is the smallest.
+    """
+    smallest, *larger = current_sizes()
+    sizes = [smallest, *(one for one in larger if most is None or one <= most)]
+    start = 0
+    while start < count:
+        left = count - start
+        size = next((one for one in sizes if one >= left), sizes[-1])
+        stop = start + min(left, size)
+        yield slice(start, stop), size
+        start = stop
