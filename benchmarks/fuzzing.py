@@ -411,7 +411,7 @@ def _run(folder, bodies, seed, url, management_port, in_process, clients, quiet)
     if url:
         watch = _pids(f"http://127.0.0.1:{management_port}") if management_port else None
         return run(httpx.Client(base_url=url, trust_env=False), watch)
-    from tzk_core.launcher import Server, Settings
+    from tzk_core.launcher import Serving, Settings
     from tzk_export.archive import archive
 
     _tiny().save_pretrained(folder / "run")
@@ -419,7 +419,7 @@ def _run(folder, bodies, seed, url, management_port, in_process, clients, quiet)
     settings = Settings(
         model_store=folder / "store", port=0, device="cpu", threads=1, start_timeout=600
     )
-    with Server(settings) as server:
+    with Serving(settings) as server:
         watch = _pids(server.management_url)
         return run(httpx.Client(base_url=server.url, trust_env=False), watch)
 

@@ -37,20 +37,35 @@ def serving(store, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def fronted(store):
+    """All four endpoints behind the front."""
+    with Serving(Settings(model_store=store, port=0, device="cpu", threads=1)) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
 def http(server):
     with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
-def pids(server):
-    """A function that asks for the workers' process ids, by model."""
+def pids_of():
+    """What makes, of a server, a function that asks for its workers' process ids by model."""
 
-    def ask():
-        found = {}
-        for name in server.models:
-            answer = httpx.get(f"{server.management_url}/models/{name}", trust_env=False)
-            found[name] = [worker["pid"] for worker in answer.json()[0]["workers"]]
-        return found
+    def of(server):
+        def ask():
+            found = {}
+            for name in server.models:
+                answer = httpx.get(f"{server.management_url}/models/{name}", trust_env=False)
+                found[name] = [worker["pid"] for worker in answer.json()[0]["workers"]]
+            return found
 
-    return ask
+        return ask
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def pids(server, pids_of):
+    return pids_of(server)

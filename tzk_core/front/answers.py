@@ -14,6 +14,7 @@ from tzk_core.service.wire import JSON, PROBLEM
 __all__ = [
     "Answer",
     "BadAddress",
+    "BadBody",
     "BadGateway",
     "ClientGone",
     "NoSuchAddress",
@@ -33,6 +34,11 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 PIECE = 256 * 1024
 """Bytes that a reader must take within the protocol's time for slow readers."""
+
+
+class BadBody(TzkError):
+    status = 400
+    title = "Bad body"
 
 
 class BadAddress(TzkError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tzk_core.errors import TzkError
-from tzk_core.front.answers import BadAddress, BadGateway, NoSuchAddress, NotNow, TimedOut
+from tzk_core.front.answers import BadAddress, BadBody, BadGateway, NoSuchAddress, NotNow, TimedOut
 from tzk_core.front.answers import TooLargeBody as TooLarge
 
 __all__ = ["VersionGone", "as_problem"]
@@ -29,6 +29,7 @@ def as_problem(status: int, body: bytes) -> TzkError:
     503 "has no worker …", a full queue     503, Retry-After
     408, 500 or 504 of a time limit         504
     413, "TooLongFrameException"            413
+    500 "…DataDecoderException"             400: a multipart body or form that it cannot read
     400, 403, other 4xx of its parser       400
     else                                    500
     ======================================  ===============================================
@@ -46,6 +47,8 @@ def as_problem(status: int, body: bytes) -> TzkError:
         return TimedOut("the model took longer than it may; ask for less")
     if status == 413 or "TooLong" in kind:
         return TooLarge("the request is larger than this server takes")
+    if "DataDecoderException" in kind:
+        return BadBody("the form in the body cannot be read; send it as curl -F does")
     if 400 <= status < 500:
         return BadAddress("this request cannot be understood")
     if status >= 500:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
+import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 from tzk_core.devices import device_named, processors
 from tzk_core.errors import UsageError
 from tzk_core.front.keys import KEYS_VARIABLE, digests_of, read_keys
+from tzk_core.model_store import FIRST, Versions, archive_name
 from tzk_core.ports import HOST, free_port
 from tzk_core.service.service import ENDPOINTS
 
@@ -83,7 +86,7 @@ class Settings:
         }
 
     def archives(self) -> list[str]:
-        """The names of the endpoints whose archives are in the store.
+        """The names of the endpoints whose archives of the current version are in the store.
 
         Raises:
             UsageError: there is no store, or none of the archives in it.
@@ -91,10 +94,12 @@ class Settings:
         store = self.model_store
         if not store.is_dir():
             raise UsageError(f"there is no model store {store}: run tzk archive first")
-        names = [name for name in ENDPOINTS if (store / f"{name}.mar").is_file()]
+        version = Versions.read(store).current
+        files = {name: archive_name(name, version) for name in ENDPOINTS}
+        names = [name for name, file in files.items() if (store / file).is_file()]
         if not names:
             raise UsageError(
-                f"the model store {store} has none of the archives {', '.join(ENDPOINTS)}: "
+                f"the model store {store} has none of the archives {', '.join(files.values())}: "
                 "run tzk archive first"
             )
         return names
@@ -115,15 +120,21 @@ class Settings:
     def properties(self, ports: dict[str, int], names: list[str]) -> str:
         """The configuration: the file's text, then what the options say, which wins."""
         inference, management, metrics = ports.values()
+        version = Versions.read(self.model_store).current
+        text = self.config_file().read_text()
         said = {
             "inference_address": f"http://{HOST}:{inference}",
             "management_address": f"http://{HOST}:{management}",
             "metrics_address": f"http://{HOST}:{metrics}",
             "model_store": str(self.model_store.resolve()),
-            "load_models": ",".join(f"{name}.mar" for name in names),
-        } | self._gpus()
+            "load_models": ",".join(f"{name}={archive_name(name, version)}" for name in names),
+            # tzk deploy registers models; the address is loopback, and takes files of the model
+            # store alone (allowed_urls).
+            "enable_model_api": "true",
+        }
+        said |= _models(text, version) | self._gpus()
         lines = [f"{key}={value}" for key, value in said.items()]
-        return self.config_file().read_text() + "\n" + "\n".join(lines) + "\n"
+        return text + "\n" + "\n".join(lines) + "\n"
 
     def environment(self, workers: int) -> dict[str, str]:
         """Environment variables of the server and its workers, beside the present ones."""
@@ -152,6 +163,26 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _models(text: str, version: str) -> dict[str, str]:
+    """The property ``models``, what it says of version 1.0 said of the one that is deployed.
+
+    Raises:
+        UsageError: it is no JSON.
+    """
+    told = read_properties(re.sub(r"\\\n\s*", "", text)).get("models")
+    if told is None or version == FIRST:
+        return {}
+    try:
+        models = {
+            name: {version: settings[FIRST] | {"marName": archive_name(name, version)}}
+            for name, settings in json.loads(told).items()
+            if FIRST in settings
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"the configuration's 'models' cannot be understood: {error}") from error
+    return {"models": json.dumps(models)}
 
 
 def read_properties(text: str) -> dict[str, str]:
