@@ -10,28 +10,43 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from tzk_core._version import __version__
 from tzk_core.errors import ModelUnavailable, UsageError, WorkFailed
 from tzk_core.hub import CONFIG, WEIGHTS, load_config, sha256
+from tzk_core.model_store import FIRST, VERSIONS, archive_name
 from tzk_core.service.service import ENDPOINTS
 
-__all__ = ["VERSION", "archive"]
-
-VERSION = "1.0"
-"""The version of the HTTP contract, which is the archives' version in a URL."""
+__all__ = ["archive"]
 
 
-def archive(run: str | Path, model_store: str | Path) -> list[Path]:
+def archive(
+    run: str | Path,
+    model_store: str | Path,
+    *,
+    bf16: bool = False,
+    backend: str = "torch",
+    version: str = FIRST,
+    names: Iterable[str] = ENDPOINTS,
+) -> list[Path]:
     """Writes ``tzk_nll.mar``, ``tzk_sample.mar``, ``tzk_posterior.mar``, ``tzk_interpolate.mar``.
 
-    They are written aside, and renamed into place when all four are whole.
+    They are written aside, and renamed into place when all four are whole. Version 1.0 is a new
+    beginning: the store forgets which versions were deployed. Others are ``tzk_nll-2.0.mar`` and
+    so on, and what is served stays.
 
     Args:
         run: a folder with ``config.json`` and ``model.safetensors``.
         model_store: where they go; made if it is not there.
+        bf16: a GPU's workers run the t-flow's networks in bfloat16 where that is close enough
+            (:mod:`tzk_core.service.precision`).
+        backend: ``torch``, ``compile`` or ``onnx`` (:mod:`tzk_core.service.backends`).
+        version: of the archives.
+        names: the endpoints to write, all four by default.
 
     Returns:
         The archives' paths.
@@ -46,8 +61,20 @@ def archive(run: str | Path, model_store: str | Path) -> list[Path]:
     try:
         store.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=store, prefix=".archiving-") as aside:
-            made = [_archive(name, run, digest, Path(aside)) for name in ENDPOINTS]
-            return [_put(one, store) for one in made]
+            told = {"networks": "bfloat16" if bf16 else "float32", "backend": backend}
+            parts = Path(aside) / "parts"
+            if backend == "onnx":
+                from tzk_export.onnx_parts import write_parts
+
+                parts.mkdir()
+                told["onnx"] = write_parts(run, parts)
+            made = [
+                _archive(name, version, run, digest, Path(aside), told, parts) for name in names
+            ]
+            put = [_put(one, store) for one in made]
+            if version == FIRST:
+                (store / VERSIONS).unlink(missing_ok=True)
+            return put
     except OSError as error:
         reason = error.strerror or str(error)
         raise WorkFailed(
@@ -71,22 +98,34 @@ def _checked(run: Path) -> str:
     return digest
 
 
-def _archive(name: str, run: Path, digest: str, aside: Path) -> Path:
+def _archive(
+    name: str,
+    version: str,
+    run: Path,
+    digest: str,
+    aside: Path,
+    told: dict[str, Any],
+    parts: Path,
+) -> Path:
     packaging, manifest_of = _archiver()
     content = aside / name
-    content.mkdir()
+    shutil.copytree(parts, content) if parts.is_dir() else content.mkdir()
     for file in (CONFIG, WEIGHTS, "README.md"):
         if (run / file).is_file():
             shutil.copyfile(run / file, content / file)
     handler = f"{name}.py"
     source = resources.files("tzk_handlers").joinpath(handler)
     (content / handler).write_bytes(source.read_bytes())
-    manifest = manifest_of(name, handler)
-    manifest["tzk"] = {"weights_sha256": digest, "tzk_version": __version__}
+    manifest = manifest_of(name, version, handler)
+    manifest["tzk"] = {
+        "weights_sha256": digest,
+        "tzk_version": __version__,
+        **told,
+    }
     # Weights do not compress, so they are stored.
     packaging.archive(str(aside), name, str(content), json.dumps(manifest, indent=2), "zip-store")
     shutil.rmtree(content)
-    return aside / f"{name}.mar"
+    return (aside / f"{name}.mar").rename(aside / archive_name(name, version))
 
 
 def _archiver():
@@ -103,8 +142,8 @@ def _archiver():
             "archives need torch-model-archiver: pip install '.[serve]' in the clone"
         ) from error
 
-    def manifest_of(name: str, handler: str) -> dict:
-        model = Model(name, None, handler, model_version=VERSION)
+    def manifest_of(name: str, version: str, handler: str) -> dict:
+        model = Model(name, None, handler, model_version=version)
         return dict(Manifest("python", model).manifest_dict)
 
     return ModelExportUtils, manifest_of

@@ -154,6 +154,15 @@ def test_exif_orientation(form, orientation, encoded):
     assert np.asarray(image).mean() == pytest.approx(255 * 0.75, abs=4)
 
 
+def test_a_tiff_whose_next_frame_has_no_width_is_damaged_not_a_fault(encoded):
+    frames = [Image.new("L", (8, 8), level) for level in (90, 200)]
+    data = bytearray(encoded(frames[0], "tiff", save_all=True, append_images=frames[1:]))
+    width = data.rindex(b"\x00\x01\x04\x00")  # the tag ImageWidth, 256, a long
+    data[width : width + 2] = b"\x00\x7f"
+    with pytest.raises(NotAnImage, match="damaged"):
+        decode_image(bytes(data))
+
+
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_several_frames_are_refused(form, encoded):
     frames = [Image.new("L", (8, 8), level) for level in (0, 90, 200)]

@@ -122,3 +122,11 @@ def test_any_header_text(text):
     assert len(told) <= 1000
     assert "\n" not in told
     assert "\r" not in told
+
+
+def test_half_of_a_surrogate_pair_is_no_request():
+    """TorchServe has read the JSON already, and hands on the text."""
+    raw = RawRequest(body=chr(0xD800), headers={"content-type": "application/json"})
+    [found] = parse(raw, REQUESTS["tzk_sample"]).items
+    assert isinstance(found, TzkError)
+    assert 400 <= found.status < 500

@@ -155,6 +155,8 @@ def test_targets():
     [
         (error(507, "InternalServerException", "Worker died."), 503, True),
         (error(500, "InternalServerException", "Worker died."), 503, True),
+        (error(500, "ErrorDataDecoderException", "empty name"), 400, False),
+        (error(500, "ArrayIndexOutOfBoundsException", "Index 1 out of bounds"), 400, False),
         (error(503, "ServiceUnavailableException", 'Model "x" has no worker'), 503, True),
         (error(500, "InternalServerException", "prediction failed"), 500, False),
         (error(500, "InternalServerException", "Response timeout"), 504, False),

@@ -57,6 +57,7 @@ COMMANDS = {
     "export": Lazy("tzk_core.cli.export:export", "Write a run as ONNX files."),
     "archive": Lazy("tzk_core.cli.archive:archive", "Write the model archives of a run."),
     "serve": Lazy("tzk_core.cli.serve:serve", "Serve the archives of a model store over HTTP."),
+    "deploy": Lazy("tzk_core.cli.deploy:deploy", "Put another run into a running server."),
     "status": Lazy("tzk_core.cli.status:status", "What a server serves, and whether it is well."),
     "call": Lazy("tzk_core.cli.call:call", "Ask a running server."),
     "openapi": Lazy("tzk_core.cli.openapi:openapi", "The HTTP contract as an OpenAPI document."),

@@ -52,9 +52,10 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             f"{max_pixels / 1e6:g} are taken"
         )
     # A phone's JPEG that carries a preview or a depth map (MPO) has a first picture: it is that.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    frames = 1 if image.format == "MPO" else _frames(image)
+    if frames > 1:
         raise UnsupportedMedia(
-            f"the {image.format} has {image.n_frames} frames; send the one that is meant"
+            f"the {image.format} has {frames} frames; send the one that is meant"
         )
     notes = []
     try:
@@ -66,8 +67,22 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise
     # Pillow's readers answer damaged bytes with anything from struct.error to IndexError.
     except Exception as error:
-        raise NotAnImage(f"the {image.format} is damaged or cut off ({error})") from error
+        raise _damaged(image, error) from error
     return to_plain(_sixteen_to_eight(upright, image), notes)
+
+
+def _frames(image: Image.Image) -> int:
+    """How many; to count them, Pillow reads on in a file that may end or mislead there."""
+    try:
+        return image.n_frames if getattr(image, "is_animated", False) else 1
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _damaged(image, error) from error
+
+
+def _damaged(image: Image.Image, error: Exception) -> NotAnImage:
+    return NotAnImage(f"the {image.format} is damaged or cut off ({error})")
 
 
 def to_plain(image: Image.Image, notes: list[str] | None = None) -> Image.Image:

@@ -12,6 +12,9 @@ __all__ = ["VersionGone", "as_problem"]
 
 SERVER_LOG = "the server could not answer; its log says why, under the id of this request"
 
+# What its parser of forms throws: of a part's headers without a name, or cut off within one.
+FORM_KINDS = ("DataDecoderException", "ArrayIndexOutOfBoundsException")
+
 
 class VersionGone(Exception):
     """TorchServe has this version of the model no longer: another is current."""
@@ -29,7 +32,7 @@ def as_problem(status: int, body: bytes) -> TzkError:
     503 "has no worker …", a full queue     503, Retry-After
     408, 500 or 504 of a time limit         504
     413, "TooLongFrameException"            413
-    500 "…DataDecoderException"             400: a multipart body or form that it cannot read
+    500 of a kind in ``FORM_KINDS``         400: a multipart body or form that it cannot read
     400, 403, other 4xx of its parser       400
     else                                    500
     ======================================  ===============================================
@@ -47,7 +50,7 @@ def as_problem(status: int, body: bytes) -> TzkError:
         return TimedOut("the model took longer than it may; ask for less")
     if status == 413 or "TooLong" in kind:
         return TooLarge("the request is larger than this server takes")
-    if "DataDecoderException" in kind:
+    if any(each in kind for each in FORM_KINDS):
         return BadBody("the form in the body cannot be read; send it as curl -F does")
     if 400 <= status < 500:
         return BadAddress("this request cannot be understood")

@@ -9,7 +9,7 @@ __all__ = ["failures", "said_last"]
 
 # 2026-11-25T04:30:58,403 [INFO ] W-9000-tzk_nll_1.0-stdout MODEL_LOG - Traceback (most …
 LINE = re.compile(
-    r"^\S+ \[\w+ *\] W-\d+-(?P<model>\w+)_[\d.]+-std(?:out|err) MODEL_LOG - (?P<text>.*)$"
+    r"^\S+ \[\w+ *\] W-\d+-(?P<model>\w+)_(?P<version>[\d.]+)-std(?:out|err) MODEL_LOG - (?P<text>.*)$"
 )
 READ_BYTES = 1 << 20
 """From the end: the log of a server that has run for months is not read whole."""
@@ -20,14 +20,14 @@ STAND_IN = re.compile(r"RuntimeError: \d{3} - ")
 UNPACKED = re.compile(r"/\S*/models/[0-9a-f]{32}/")
 
 
-def failures(log: Path) -> dict[str, str]:
+def failures(log: Path, *, since: int = 0, version: str | None = None) -> dict[str, str]:
     """The Python error of each model whose worker died of one, by the model's name.
 
-    The error is the last line or lines of the worker's traceback, such as
+    Read from byte ``since`` of the log on, and of one version's workers where one is given. The error is the last line or lines of the worker's traceback, such as
     ``ModelUnavailable: …``.
     """
     errors = {}
-    for model, lines in _by_model(log).items():
+    for model, lines in _by_model(log, since, version).items():
         if any(line.startswith(DIED) for line in lines):
             error = _error(lines)
             if error:
@@ -40,16 +40,18 @@ def said_last(log: Path, model: str, lines: int = 12) -> str:
     return "\n".join(_by_model(log).get(model, [])[-lines:])
 
 
-def _by_model(log: Path) -> dict[str, list[str]]:
+def _by_model(log: Path, since: int = 0, version: str | None = None) -> dict[str, list[str]]:
     if not log.is_file():
         return {}
     said: dict[str, list[str]] = {}
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - READ_BYTES))
+        size = log.stat().st_size
+        # A log that has become shorter has been begun anew.
+        file.seek(max(since if since <= size else 0, size - READ_BYTES))
         text = file.read().decode("utf-8", "replace")
     for line in text.splitlines():
         match = LINE.match(line)
-        if match:
+        if match and version in (None, match["version"]):
             said.setdefault(match["model"], []).append(match["text"])
     return said
 

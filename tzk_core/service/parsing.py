@@ -93,7 +93,7 @@ def _content(raw: RawRequest, model: type[Asked]) -> Any:
     if body is None:
         return _unread(raw, model)
     if isinstance(body, str):
-        body = body.encode()
+        body = body.encode(errors="replace")  # JSON may hold half of a surrogate pair
     if not isinstance(body, bytes | bytearray):
         return body
     body = bytes(body)

@@ -1,0 +1,423 @@
+"""What each ONNX file computes: a small module over the library's public methods, and its fields.
+
+Nothing is worked out anew here: the modules take uint8 images and noise where the library takes
+observations and generators, since a graph has neither a generator nor a loop without a bound
+(design, section 11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tzk_core.data.quantisation import dequantise, to_pixels
+from tzk_core.densities import standard_normal
+
+if TYPE_CHECKING:
+    from tzk_core.lineage import Lineage
+    from tzk_core.model import TzK
+
+__all__ = [
+    "CANDIDATES",
+    "Field",
+    "Graph",
+    "conditional",
+    "decoder",
+    "density",
+    "graphs",
+    "posterior",
+    "sampler",
+]
+
+CANDIDATES = 64
+"""Candidate codes a sampler tries (design, section 11)."""
+
+IMAGE_LEVELS = "levels 0 to 255"
+
+
+@dataclass(frozen=True)
+class Field:
+    """An input or output of a file.
+
+    Args:
+        name: in the graph.
+        shape: numbers, and the names of those that may differ from call to call.
+        dtype: as numpy calls it.
+        unit: of the numbers; for noise, the distribution they are drawn from.
+        meaning: in a few words.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+    unit: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One file.
+
+    Args:
+        name: of the file, without ``.onnx``.
+        kind: density, decoder, sampler, posterior or conditional.
+        module: what it computes; takes the inputs in order, returns the outputs in order.
+        about: what holds of this file alone, such as its path.
+    """
+
+    name: str
+    kind: str
+    module: nn.Module
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...]
+    about: dict = field(default_factory=dict)
+
+
+def graphs(model: TzK, *, paths: Sequence[str] | None = None, absent: bool = False) -> list[Graph]:
+    """All files of a model.
+
+    Args:
+        paths: of the samplers and conditional densities; every path by default.
+        absent: samplers and conditional densities of e = 0 too.
+
+    Raises:
+        UnknownKnowledge: a path that is not there.
+    """
+    paths = model.paths() if paths is None else list(dict.fromkeys(paths))
+    found = [density(model), decoder(model)]
+    if model.paths():
+        found.append(posterior(model))
+    for present in (True, False) if absent else (True,):
+        for path in paths:
+            found.append(sampler(model, path, present=present))
+            found.append(conditional(model, path, present=present))
+    return found
+
+
+# -- p(t) ------------------------------------------------------------------------------------------
+
+
+def density(model: TzK) -> Graph:
+    """uint8 image and dequantisation noise → log p(t), its terms, z."""
+    levels = len(model.flow.level_channels)
+    outputs = (
+        Field("log_prob", ("batch",), "float32", "nats", "log p(t) of t = (image + noise)/256 − ½"),
+        Field(
+            "level_terms",
+            ("batch", levels),
+            "float32",
+            "nats",
+            "log N(z; 0, I) of each level's share of z, finest first",
+        ),
+        Field(
+            "log_det",
+            ("batch",),
+            "float32",
+            "nats",
+            "log |det ∂z/∂t|; log_prob is this plus the sum of level_terms",
+        ),
+        Field("z", ("batch", *model.latent_shape), "float32", "none", "the latent state"),
+    )
+    return Graph("density", "density", _Density(model), _image_and_noise(model), outputs)
+
+
+class _Density(nn.Module):
+    def __init__(self, model: TzK) -> None:
+        super().__init__()
+        self.flow = model.flow
+
+    def forward(self, image: Tensor, noise: Tensor):
+        z, log_det = self.flow.encode(dequantise(image, noise))
+        shares = z.split(self.flow.level_channels, dim=1)
+        terms = torch.stack([standard_normal(share) for share in shares], 1)
+        return standard_normal(z) + log_det, terms, log_det, z
+
+
+def decoder(model: TzK) -> Graph:
+    """z → uint8 image."""
+    inputs = (
+        Field(
+            "z", ("batch", *model.latent_shape), "float32", "N(0, 1) for a sample", "a latent state"
+        ),
+    )
+    return Graph("decoder", "decoder", _Decoder(model), inputs, _image_out(model))
+
+
+class _Decoder(nn.Module):
+    def __init__(self, model: TzK) -> None:
+        super().__init__()
+        self.flow = model.flow
+
+    def forward(self, z: Tensor):
+        return _pixels(self.flow.decode(z)[0])
+
+
+# -- p(t | e) of a path ----------------------------------------------------------------------------
+
+
+def sampler(model: TzK, path: str, *, present: bool = True) -> Graph:
+    """Base noise → uint8 image of a kind; every random number is an input."""
+    lineage = model.lineage(path, present=present)
+    sizes = [kind.config.code_dim for _, kind in lineage.nodes]
+    steps = path.split("/")
+    inputs = [
+        Field(
+            "candidate_noise",
+            ("batch", CANDIDATES, sizes[-1]),
+            "float32",
+            "N(0, 1)",
+            f"of the candidates for the code of {path}",
+        ),
+        Field(
+            "candidate_uniform",
+            ("batch", CANDIDATES),
+            "float32",
+            "U[0, 1)",
+            "a candidate is accepted where log u < log p(e | c)",
+        ),
+        Field(
+            "resample_uniform",
+            ("batch",),
+            "float32",
+            "U[0, 1)",
+            "picks a candidate, with probability ∝ p(e | c), where none was accepted",
+        ),
+    ]
+    for depth in range(len(sizes) - 1):
+        inputs.append(
+            Field(
+                f"code_noise_{depth + 1}",
+                ("batch", sizes[depth]),
+                "float32",
+                "N(0, 1)",
+                f"of the code of {'/'.join(steps[: depth + 1])}",
+            )
+        )
+    inputs.append(
+        Field(
+            "latent_noise",
+            ("batch", *model.latent_shape),
+            "float32",
+            "N(0, 1), times the temperature",
+            "of z",
+        )
+    )
+    outputs = [
+        *_image_out(model),
+        Field(
+            "accepted",
+            ("batch",),
+            "bool",
+            "none",
+            "whether a candidate was accepted: an exact draw; else one was resampled",
+        ),
+        *_codes(lineage, ""),
+    ]
+    return Graph(
+        _file("sampler", path, present),
+        "sampler",
+        _Sampler(model, lineage),
+        tuple(inputs),
+        tuple(outputs),
+        {"path": path, "existence": int(present)},
+    )
+
+
+class _Sampler(nn.Module):
+    def __init__(self, model: TzK, lineage: Lineage) -> None:
+        super().__init__()
+        self.model, self.lineage = model, lineage
+
+    def forward(self, candidate_noise, candidate_uniform, resample_uniform, *rest):
+        *code_noise, latent_noise = rest
+        _, count, size = candidate_noise.shape
+        kind = self.lineage.last
+        candidates = kind.code_prior.transform(candidate_noise.reshape(-1, size))
+        log_p = self.lineage.log_exists(candidates).reshape(-1, count)
+        accepted = candidate_uniform.log() < log_p
+        found = accepted.any(1)
+        # The first accepted is the one whose running count of accepted ones is 1; where there is
+        # none, the first whose running sum of probabilities reaches the uniform.
+        first = accepted & (accepted.to(torch.int64).cumsum(1) == 1)
+        below = (log_p.softmax(1).cumsum(1) < resample_uniform.unsqueeze(1)).to(torch.int64).sum(1)
+        position = torch.arange(count, device=log_p.device).unsqueeze(0)
+        resampled = position == below.clamp(max=count - 1).unsqueeze(1)
+        # onnxruntime has no Where of booleans.
+        picked = first | (resampled & ~found.unsqueeze(1))
+        deepest = torch.where(picked.unsqueeze(2), candidates.reshape(-1, count, size), 0.0).sum(1)
+        codes = self.lineage.ascend(deepest, list(code_noise))
+        z = self.lineage.decoder.transform(latent_noise, codes[0])
+        return *_pixels(self.model.flow.decode(z)[0]), found, *codes
+
+
+def conditional(model: TzK, path: str, *, present: bool = True) -> Graph:
+    """uint8 image, noise and the codes of a path → log p(t | e, c) and what the codes weigh."""
+    lineage = model.lineage(path, present=present)
+    outputs = (
+        Field(
+            "log_prob",
+            ("batch",),
+            "float32",
+            "nats",
+            f"log p(t | e, c) of {path.partition('/')[0]} and its code",
+        ),
+        Field(
+            "log_prior",
+            ("batch",),
+            "float32",
+            "nats",
+            "log density of the codes under p(c), down the path; log p(e | c) left out",
+        ),
+        Field("log_exists", ("batch",), "float32", "nats", f"log p(e | c) of {path}"),
+        Field("log_encoder", ("batch",), "float32", "nats", "log density of the codes given t"),
+    )
+    return Graph(
+        _file("conditional", path, present),
+        "conditional",
+        _Conditional(model, lineage),
+        (*_image_and_noise(model), *_codes(lineage, "any number; ")),
+        outputs,
+        {
+            "path": path,
+            "existence": int(present),
+            "log_existence": float(lineage.existence.log()),
+        },
+    )
+
+
+class _Conditional(nn.Module):
+    def __init__(self, model: TzK, lineage: Lineage) -> None:
+        super().__init__()
+        self.model, self.lineage = model, lineage
+
+    def forward(self, image, noise, *codes):
+        t = dequantise(image, noise)
+        z, log_det = self.model.flow.encode(t)
+        codes = list(codes)
+        return (
+            self.lineage.decoder.log_prob(z, codes[0]) + log_det,
+            self.lineage.log_prior(codes),
+            self.lineage.log_exists(codes[-1]),
+            self.lineage.log_encoder(codes, t),
+        )
+
+
+# -- p_enc(e | t) ----------------------------------------------------------------------------------
+
+
+def posterior(model: TzK) -> Graph:
+    """uint8 image, noise, and noise for the codes of what has kinds below it → p_enc(e = 1 | t)."""
+    paths = model.paths()
+    inputs = list(_image_and_noise(model))
+    for parent in _parents(paths):
+        inputs.append(
+            Field(
+                _code_noise(parent),
+                ("batch", "draws", model.find(parent).config.code_dim),
+                "float32",
+                "N(0, 1)",
+                f"of draws of the code of {parent}, over which the kinds below it are averaged",
+            )
+        )
+    columns = ("batch", len(paths))
+    outputs = (
+        Field("encoder", columns, "float32", "probability", "p(e = 1 | ancestors present, t)"),
+        Field("joint", columns, "float32", "probability", "encoder times those of the ancestors"),
+        Field("logit", columns, "float32", "nats", "log odds of encoder"),
+    )
+    return Graph("posterior", "posterior", _Posterior(model), tuple(inputs), outputs)
+
+
+class _Posterior(nn.Module):
+    def __init__(self, model: TzK) -> None:
+        super().__init__()
+        self.model = model
+        self.paths = model.paths()
+        self.parents = _parents(self.paths)
+
+    def forward(self, image, noise, *code_noise):
+        t = dequantise(image, noise)
+        noise_of = dict(zip(self.parents, code_noise, strict=True))
+        observed = {"": t}  # what the kinds below a path see, (B·draws, …)
+        logits, joints = [], {"": t.new_ones(t.shape[0])}
+        for path in self.paths:
+            above = path.rpartition("/")[0]
+            kind = self.model.find(path)
+            logit = _averaged(kind.t_discriminator(observed[above]), t.shape[0])
+            logits.append(logit)
+            joints[path] = joints[above] * logit.sigmoid()
+            if path in noise_of:
+                observed[path] = _observed(kind, observed[above], noise_of[path], root=not above)
+        logit = torch.stack(logits, 1)
+        return logit.sigmoid(), torch.stack([joints[path] for path in self.paths], 1), logit
+
+
+def _averaged(logits: Tensor, batch: int) -> Tensor:
+    """The logit of the mean probability over a row's draws, (B·draws,) → (B,)."""
+    logits = logits.reshape(batch, -1)
+    yes = nn.functional.logsigmoid(logits).logsumexp(1)
+    return yes - nn.functional.logsigmoid(-logits).logsumexp(1)
+
+
+def _observed(kind, x: Tensor, noise: Tensor, *, root: bool) -> Tensor:
+    """Codes of a kind for each draw, (B·draws, C); at the root ``x`` has one row an image."""
+    encoder = kind.encoders[1]
+    base = encoder.base(x)
+    if root:
+        base = tuple(part.unsqueeze(1).expand_as(noise).flatten(0, 1) for part in base)
+    return encoder.sample(base, noise.flatten(0, 1))[0]
+
+
+# -- what they share -------------------------------------------------------------------------------
+
+
+def _pixels(t: Tensor) -> tuple[Tensor, Tensor]:
+    return to_pixels(t), torch.isfinite(t).flatten(1).all(1)
+
+
+def _image_and_noise(model: TzK) -> tuple[Field, Field]:
+    shape = ("batch", *model.observation_shape)
+    return (
+        Field("image", shape, "uint8", IMAGE_LEVELS, "prepared as the metadata's preparation says"),
+        Field("noise", shape, "float32", "U[0, 1)", "of the dequantisation"),
+    )
+
+
+def _image_out(model: TzK) -> tuple[Field, Field]:
+    shape = ("batch", *model.observation_shape)
+    return (
+        Field("image", shape, "uint8", IMAGE_LEVELS, "the image"),
+        Field("finite", ("batch",), "bool", "none", "false where the image is not to be used"),
+    )
+
+
+def _codes(lineage: Lineage, unit: str) -> list[Field]:
+    steps = lineage.path.split("/")
+    return [
+        Field(
+            f"code_{depth + 1}",
+            ("batch", kind.config.code_dim),
+            "float32",
+            unit.removesuffix("; ") or "none",
+            f"the code of {'/'.join(steps[: depth + 1])}",
+        )
+        for depth, (_, kind) in enumerate(lineage.nodes)
+    ]
+
+
+def _parents(paths: list[str]) -> list[str]:
+    above = {path.rpartition("/")[0] for path in paths}
+    return [path for path in paths if path in above]
+
+
+def _code_noise(path: str) -> str:
+    return f"code_noise:{path}"
+
+
+def _file(kind: str, path: str, present: bool) -> str:
+    """A path's file name: no name of a kind holds a dot."""
+    return f"{kind if present else f'{kind}-absent'}.{path.replace('/', '.')}"

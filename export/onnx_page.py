@@ -1,0 +1,110 @@
+"""docs/onnx.md: ``python -m tzk_export.onnx_page > docs/onnx.md``.
+
+Made of the fields that an export writes, for a model of one shape, and of what is said around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tzk_core.config import FlowConfig, KnowledgeConfig, TzKConfig
+from tzk_core.model import TzK
+from tzk_core.randomness import generator
+
+from .onnx_check import MOST_LEVELS, MOST_NATS, MOST_PIXELS, MOST_PROBABILITY
+from .onnx_graphs import CANDIDATES, Field, Graph, graphs
+from .onnx_trace import OPSET
+
+__all__ = ["document"]
+
+HEAD = f"""# ONNX files
+
+`tzk export RUN --to DIR` writes a model for whatever runs ONNX (opset {OPSET}); neither tzk nor
+torch is needed to run them. This page is made of what it writes: `python -m
+tzk_export.onnx_page > docs/onnx.md`.
+
+- Every file takes batches of any size. Every random number is an input, so that the same inputs
+  give the same outputs; a sampler has {CANDIDATES} candidate codes, and says in `accepted`
+  whether one of them was.
+- All files share `weights.data`, which stays beside them. `export.json` has the SHA-256 of
+  each, the fields below, and the figures of the check.
+- A file's `metadata_props` say what it is: `kind`, `path`, `existence`, `knowledge` (the order
+  of the posterior's columns), `preparation` (how an image becomes the input), `inputs`,
+  `outputs`, `weights_sha256` (of the run's `model.safetensors`), `tzk_version`,
+  `torch_version`, `onnx_version`, `onnxruntime_version`, `opset`; all but plain text is JSON.
+- Each is checked when it is written, by onnx.checker and by onnxruntime against the library on
+  real images: log densities to {MOST_NATS:g} nats for each 1,000 dimensions, or four float32
+  steps of the value where these are larger, probabilities to {MOST_PROBABILITY:g}, images to
+  {MOST_LEVELS} grey level in {MOST_PIXELS:.1%} of the pixels. What it found is printed and
+  stored. `--no-check` leaves it out.
+- A path `mnist/3` is `mnist.3` in the name of a file. `--absent` adds `sampler-absent.…` and
+  `conditional-absent.…`, of e = 0; `--knowledge mnist,mnist/3` leaves out the files of other
+  paths.
+
+log p is the density of t = (image + noise)/256 − ½. Nats of the 256-level image are −log p +
+D·ln 256, bits/dim these divided by D·ln 2. With codes drawn by some q, log p(t | e) is the
+log-mean of exp(`log_prob` + `log_prior` + `log_exists` − log q), less `log_existence` in the
+metadata; `log_encoder` is log q where the codes are the encoders'.
+
+## Fields
+
+Of a model of 3×32×32 images with the kinds `mnist` (a code of 10) and `mnist/3` (a code of 2).
+"""
+
+TAIL = """
+## Running them
+
+```python
+import numpy as np
+import onnxruntime
+
+draw = np.random.default_rng(0)
+session = onnxruntime.InferenceSession("DIR/density.onnx")
+image = np.zeros((1, 3, 32, 32), np.uint8)
+noise = draw.random(image.shape, np.float32)
+log_prob, level_terms, log_det, z = session.run(None, {"image": image, "noise": noise})
+```
+
+## Serving them
+
+`tzk archive RUN --backend onnx` writes archives whose workers run the t-flow and the networks
+on images by onnxruntime; `--backend compile` lets torch.compile do it (the workers need a C++
+compiler). Both are new: no test compares their answers with those of `--backend torch` through the
+real server yet, so take `torch`. An ONNX worker needs onnxruntime beside `.[serve]`, and still
+torch: requests' random numbers are torch's, and codes' own flows and several kinds at once run by
+it. To run without torch is to run the files above.
+"""
+
+
+def document() -> str:
+    """The page."""
+    parts = [HEAD]
+    for graph in graphs(_example()):
+        parts.append(f"### `{graph.name}.onnx`\n\n{_table(graph)}")
+    return "\n".join(parts) + TAIL
+
+
+def _example() -> TzK:
+    config = TzKConfig(observation=(3, 32, 32), flow=FlowConfig(levels=3, steps=1, width=8))
+    model = TzK(config, generator=generator(0))
+    for path, size in (("mnist", 10), ("mnist/3", 2)):
+        model.add_knowledge(path, KnowledgeConfig(code_dim=size), generator=generator(0))
+    return model
+
+
+def _table(graph: Graph) -> str:
+    rows = ["| | name | shape | type | unit | |", "|---|---|---|---|---|---|"]
+    rows += _rows("in", graph.inputs)
+    rows += _rows("out", graph.outputs)
+    return "\n".join(rows) + "\n"
+
+
+def _rows(way: str, fields: Iterable[Field]) -> Iterable[str]:
+    for one in fields:
+        shape = "×".join(map(str, one.shape))
+        meaning = one.meaning.replace("|", "\\|")
+        yield f"| {way} | `{one.name}` | {shape} | {one.dtype} | {one.unit} | {meaning} |"
+
+
+if __name__ == "__main__":
+    print(document(), end="")
