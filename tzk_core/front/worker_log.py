@@ -9,7 +9,8 @@ __all__ = ["failures", "said_last"]
 
 # 2026-11-25T04:30:58,403 [INFO ] W-9000-tzk_nll_1.0-stdout MODEL_LOG - Traceback (most …
 LINE = re.compile(
-    r"^\S+ \[\w+ *\] W-\d+-(?P<model>\w+)_(?P<version>[\d.]+)-std(?:out|err) MODEL_LOG - (?P<text>.*)$"
+    r"^\S+ \[\w+ *\] W-\d+-(?P<model>\w+)_(?P<version>[\d.]+)-std(?:out|err) "
+    r"MODEL_LOG - (?P<text>.*)$"
 )
 READ_BYTES = 1 << 20
 """From the end: the log of a server that has run for months is not read whole."""
@@ -23,8 +24,8 @@ UNPACKED = re.compile(r"/\S*/models/[0-9a-f]{32}/")
 def failures(log: Path, *, since: int = 0, version: str | None = None) -> dict[str, str]:
     """The Python error of each model whose worker died of one, by the model's name.
 
-    Read from byte ``since`` of the log on, and of one version's workers where one is given. The error is the last line or lines of the worker's traceback, such as
-    ``ModelUnavailable: …``.
+    Read from byte ``since`` of the log on, and of one version's workers where one is given. The
+    error is the last line or lines of the worker's traceback, such as ``ModelUnavailable: …``.
     """
     errors = {}
     for model, lines in _by_model(log, since, version).items():
