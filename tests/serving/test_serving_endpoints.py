@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -148,10 +149,13 @@ def test_the_tour_finds_what_is_wrong(server, tmp_path):
     assert "no knowledge 'kanji'" in said
 
 
-def test_only_loopback_listens_and_models_are_fixed(server):
+def test_only_loopback_listens_and_models_come_from_the_store_alone(server, store, tmp_path):
     url = server.management_url
-    answer = httpx.post(f"{url}/models", params={"url": "http://x.invalid/x.mar"}, trust_env=False)
-    assert answer.status_code == 405
+    outside = shutil.copy(store / "tzk_nll.mar", tmp_path / "outside.mar")
+    places = ["http://x.invalid/x.mar", f"file://{outside}", str(outside), "../outside.mar"]
+    for place in places:
+        answer = httpx.post(f"{url}/models", params={"url": place}, trust_env=False, timeout=30)
+        assert 400 <= answer.status_code < 500, (place, answer.text)
     listed = httpx.get(f"{url}/models", trust_env=False).json()["models"]
     assert sorted(one["modelName"] for one in listed) == sorted(server.models)
     described = httpx.get(f"{url}/models/tzk_nll", trust_env=False).json()[0]
