@@ -1,7 +1,8 @@
 """Real requests and answers for the OpenAPI document.
 
-The images are digits of the MNIST test set; the answers are those of a model of
-``recipes/digits.yaml``, trained for some minutes.
+The images are digits of the MNIST test set; the answers are those of a trial model of MNIST and its
+digits, so a server with another model gives other numbers. The problem is that of a name which the
+model does not know, alone and as one item of a list.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "tzk_nll": {
         "image": {"image": DIGIT, "seed": 7},
         "given": {"image": DIGIT, "given": "mnist", "seed": 7},
-        "list": [{"image": DIGIT, "seed": 7}, {"image": OTHER, "given": "mnist"}],
+        "list": [{"image": DIGIT, "seed": 7}, {"image": OTHER, "given": "kanji"}],
     },
     "tzk_sample": {
         "pictures": {"given": "mnist/3", "n": 2, "seed": 1, "temperature": 0.7, "format": "json"},
