@@ -25,10 +25,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tzk_core._version import __version__
+from tzk_core.cli.script import Script
 from tzk_core.data.images import Images
 from tzk_core.data.quantisation import LEVELS
 from tzk_core.data.sources import load
-from tzk_core.errors import TzkError, UsageError
+from tzk_core.errors import UsageError
 from tzk_core.evaluation.classifier import (
     ImageClassifier,
     accuracy,
@@ -67,19 +68,7 @@ class Rows(NamedTuple):
     rows: list[list[str]]
 
 
-class _Command(click.Command):
-    """Errors of tzk as one sentence and their exit code, as the command ``tzk`` shows them."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except TzkError as error:
-            failure = click.ClickException(error.detail)
-            failure.exit_code = error.exit_code
-            raise failure from error
-
-
-@click.command(cls=_Command)
+@click.command(cls=Script)
 @click.argument("run")
 @click.option("--data", required=True, help="source with train and test images of the classes")
 @click.option("--parent", help="knowledge above the classes  [default: the first that has some]")

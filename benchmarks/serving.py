@@ -48,13 +48,14 @@ from serving_targets import (
     peer,
 )
 
+from tzk_core.cli.script import Script
 from tzk_core.config import FlowConfig
 from tzk_core.data.preparation import Preparation
-from tzk_core.errors import TzkError, UsageError, WorkFailed
+from tzk_core.errors import UsageError, WorkFailed
 from tzk_core.files import write_aside
 from tzk_core.model import TzK
 
-__all__ = ["Lists", "TzkCommand", "model_for", "serving"]
+__all__ = ["Lists", "model_for", "serving"]
 
 IN_PROCESS = "in process"
 TARGETS = ("handlers", "front", *PEERS, IN_PROCESS)
@@ -62,18 +63,6 @@ SMALL = FlowConfig(levels=3, steps=8, width=64)
 """0.3 million parameters on 1×32×32."""
 TINY = FlowConfig(levels=2, steps=1, width=8)
 QUICK = {"clients": [1, 2], "seconds": 1.0, "warmup": 0.5, "rounds": 1, "images": 32}
-
-
-class TzkCommand(click.Command):
-    """Errors of tzk as one sentence and their exit code, as the command ``tzk`` shows them."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except TzkError as error:
-            failure = click.ClickException(error.detail)
-            failure.exit_code = error.exit_code
-            raise failure from error
 
 
 class Lists(click.ParamType):
@@ -90,7 +79,7 @@ class Lists(click.ParamType):
         return [self.of.convert(one.strip(), param, ctx) for one in value.split(",")]
 
 
-@click.command(cls=TzkCommand)
+@click.command(cls=Script)
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--data", default="builtin/mnist", show_default=True, help="of the test images")
 @click.option("--images", default=500, show_default=True, type=click.IntRange(min=1))

@@ -31,9 +31,10 @@ import yaml
 from torch import Tensor
 
 from tzk_core._version import __version__
+from tzk_core.cli.script import Script
 from tzk_core.data.quantisation import bits_per_dim, dequantise, nll_nats
 from tzk_core.data.sources import load, splits
-from tzk_core.errors import TzkError, UsageError, WorkFailed
+from tzk_core.errors import UsageError, WorkFailed
 from tzk_core.files import write_aside
 from tzk_core.model import TzK
 from tzk_core.randomness import derived
@@ -58,18 +59,6 @@ SCORES = {
 TARGETS = ("likelihood", "likelihood_two_sided", "png", "png_two_sided")
 
 
-class _Command(click.Command):
-    """Errors of tzk as one sentence and their exit code, as the command ``tzk`` shows them."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except TzkError as error:
-            failure = click.ClickException(error.detail)
-            failure.exit_code = error.exit_code
-            raise failure from error
-
-
 class Own(NamedTuple):
     """A model with what its scores are compared with."""
 
@@ -79,7 +68,7 @@ class Own(NamedTuple):
     report: Tensor  # of the third
 
 
-@click.command(cls=_Command)
+@click.command(cls=Script)
 @click.option("--models", required=True, type=click.Path(path_type=Path), help="folder of the runs")
 @click.option("--train", "trained", multiple=True, required=True, help="NAME=SOURCE, trained on")
 @click.option("--other", "others", multiple=True, help="NAME=SOURCE, only told from those")

@@ -30,6 +30,7 @@ from tzk_core.data.preparation import Preparation
 from tzk_core.data.sources import load
 from tzk_core.launcher import Server, Settings
 from tzk_core.model import TzK
+from tzk_core.randomness import generator
 from tzk_export.archive import archive
 
 ONE = "tzk_nll"
@@ -72,7 +73,7 @@ class RouterHandler(base.BaseHandler):
 
 def model() -> TzK:
     """1×32×32, the flow of 0.3 M parameters."""
-    source = torch.Generator().manual_seed(0)
+    source = generator(0)
     config = TzKConfig(
         observation=(1, 32, 32),
         flow=FlowConfig(levels=3, steps=8, width=64),

@@ -11,6 +11,7 @@ from torch import nn
 from tzk_core.errors import WorkFailed
 from tzk_core.hub import sha256
 from tzk_core.model import TzK
+from tzk_core.randomness import generator
 from tzk_core.service.backends import Part, parts
 
 from .onnx_graphs import Field
@@ -76,7 +77,7 @@ def _check(module: nn.Module, inputs: list[Field], file: Path) -> None:
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     for size in (1, 4):
-        drawn = examples(inputs, torch.Generator().manual_seed(2), {"batch": size})
+        drawn = examples(inputs, generator(2), {"batch": size})
         fed = {one.name: x.numpy() for one, x in zip(inputs, drawn, strict=True)}
         wanted = module(*drawn)
         wanted = wanted if isinstance(wanted, tuple) else (wanted,)

@@ -14,6 +14,7 @@ from onnxscript import opset18 as op
 from torch import Tensor, nn
 
 from tzk_core.errors import WorkFailed
+from tzk_core.randomness import generator
 
 if TYPE_CHECKING:
     import onnx
@@ -57,7 +58,7 @@ def traced(
         {axis: dims[size] for axis, size in enumerate(one.shape) if isinstance(size, str)}
         for one in inputs
     ]
-    example = examples(inputs, torch.Generator().manual_seed(0))
+    example = examples(inputs, generator(0))
     with _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(

@@ -18,7 +18,7 @@ from tzk_core.data.quantisation import to_pixels
 from tzk_core.errors import ModelUnavailable, UnknownKnowledge, UsageError, WorkFailed
 from tzk_core.hub import WEIGHTS, sha256
 from tzk_core.model import TzK
-from tzk_core.randomness import Rows
+from tzk_core.randomness import Rows, generator
 from tzk_export import onnx_check
 from tzk_export.onnx import REPORT, SHARED, export
 from tzk_export.onnx_graphs import CANDIDATES
@@ -29,7 +29,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "onnx.md"
 
 def colour_model() -> TzK:
     """RGB, with a z-flow blind to the code, an anchored prior, and a kind without a z-flow."""
-    source = torch.Generator().manual_seed(3)
+    source = generator(3)
     config = TzKConfig(
         observation=(3, 8, 8),
         flow=FlowConfig(levels=2, steps=1, width=8),

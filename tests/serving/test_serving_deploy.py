@@ -9,7 +9,6 @@ from collections import Counter
 
 import httpx
 import pytest
-import torch
 from click.testing import CliRunner
 from filelock import FileLock
 from tiny_model import png, tiny_model
@@ -21,6 +20,7 @@ from tzk_core.launcher import Serving, Settings
 from tzk_core.launcher import deploy as deploying
 from tzk_core.launcher.running import Running
 from tzk_core.model_store import VERSIONS, Versions
+from tzk_core.randomness import generator
 from tzk_export.archive import archive
 
 NAMES = ("tzk_nll", "tzk_sample")
@@ -44,7 +44,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     tiny_model().save_pretrained(folder / "old")
     more = tiny_model()
-    more.add_knowledge("stripes", SMALL, generator=torch.Generator().manual_seed(1))
+    more.add_knowledge("stripes", SMALL, generator=generator(1))
     more.eval().save_pretrained(folder / "more")
     return folder
 
