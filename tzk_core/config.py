@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -11,7 +11,7 @@ from .data.preparation import Preparation
 
 __all__ = ["FORMAT_VERSION", "FlowConfig", "KnowledgeConfig", "TzKConfig", "paper_knowledge"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 class _Config(BaseModel):
@@ -42,9 +42,15 @@ class KnowledgeConfig(_Config):
     decoder_stem: int = Field(32, ge=1, le=8192, description="channels after the linear c → map")
     decoder_width: int = Field(64, ge=1, le=8192, description="width of the regressors c → z")
     decoder_layers: int = Field(2, ge=1, le=16, description="3×3 layers of the regressors c → z")
+    decoder_hidden: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
+        (), description="widths of linear layers before those, in regressors from a code to a map"
+    )
     z_steps: int = Field(4, ge=0, le=64, description="steps of the z-flow, 0 for none")
     z_width: int = Field(64, ge=1, le=8192, description="hidden width of the z-flow")
-    z_context: bool = Field(True, description="whether the z-flow sees c")
+    z_context: bool = Field(
+        True,
+        description="whether the z-flow sees c; on maps, the regressor's features of c",
+    )
     discriminator_width: int = Field(48, ge=1, le=8192, description="width of both discriminators")
     discriminator_head: Literal["pool", "flatten"] = Field(
         "pool", description="head of p_enc(e|t) on images: mean over positions, or all of them"
@@ -71,7 +77,7 @@ class KnowledgeConfig(_Config):
 class TzKConfig(_Config):
     """A whole model: its observation, its t-flow, its knowledge."""
 
-    format_version: Literal[2] = Field(FORMAT_VERSION, description="of config.json")
+    format_version: Literal[3] = Field(FORMAT_VERSION, description="of config.json")
     observation: tuple[int, ...] = Field(description="(C, H, W) of an image, or (C,) of a code")
     flow: FlowConfig = Field(default_factory=FlowConfig, description="the t-flow's sizes")
     knowledge: dict[str, KnowledgeConfig] = Field(

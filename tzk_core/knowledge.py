@@ -108,8 +108,11 @@ class CodeDecoder(nn.Module):
 
     ::
 
-        c ── ActNorm ── head ── (µ, log σ), each of z's shape
-        z ── z-flow.encode(·, context=c) ── u,  u ~ N(µ, σ²)
+        c ── ActNorm ── head ── (µ, log σ), each of z's shape, and features
+        z ── z-flow.encode(·, context) ── u,  u ~ N(µ, σ²)
+
+    The context, if the z-flow has one, is the map of features that the head works (µ, log σ) out
+    of; on vectors it is c itself. So every place of z sees what the code says about that place.
     """
 
     def __init__(
@@ -120,7 +123,7 @@ class CodeDecoder(nn.Module):
         self.latent_shape = latent
         self.sees_code = config.z_context
         self.norm = ActNorm(config.code_dim)
-        spatial = len(latent) == 3
+        self.spatial = len(latent) == 3
         doubled = (2 * latent[0], *latent[1:])
         self.head = (
             MapHead(
@@ -130,46 +133,55 @@ class CodeDecoder(nn.Module):
                 generator,
                 stem=config.decoder_stem,
                 layers=config.decoder_layers,
+                hidden=config.decoder_hidden,
             )
-            if spatial
+            if self.spatial
             else VectorTrunk(config.code_dim, doubled[0], config.decoder_width, generator)
         )
+        context = config.decoder_width if self.spatial else config.code_dim
         self.flow = StepFlow(
             latent[0],
             config.z_steps,
             config.z_width,
             generator,
-            spatial=spatial,
-            context=config.code_dim if config.z_context else 0,
+            spatial=self.spatial,
+            context=context if config.z_context else 0,
         )
 
     def base(self, c: Tensor) -> tuple[Tensor, Tensor]:
         """(µ, log σ) of u, each (B, *latent shape)."""
-        mean, log_sigma = self.head(self.norm.encode(c)[0]).chunk(2, dim=1)
-        return mean, soft_limit(log_sigma, self.limits)
+        return self._regress(c)[:2]
 
     def log_prob(self, z: Tensor, c: Tensor) -> Tensor:
         """log p_dec(z∣e,c), (B,)."""
-        u, log_det = self.flow.encode(z, self._context(c))
-        return gaussian(u, *self.base(c)) + log_det
+        mean, log_sigma, context = self._regress(c)
+        u, log_det = self.flow.encode(z, context)
+        return gaussian(u, mean, log_sigma) + log_det
 
     def transform(self, noise: Tensor, c: Tensor) -> Tensor:
         """z from noise ε of the latent shape; N(0, I) gives z ~ p_dec(z∣e,c)."""
-        mean, log_sigma = self.base(c)
-        return self.flow.decode(mean + log_sigma.exp() * noise, self._context(c))[0]
+        mean, log_sigma, context = self._regress(c)
+        return self.flow.decode(mean + log_sigma.exp() * noise, context)[0]
 
     def noise(self, z: Tensor, c: Tensor) -> Tensor:
         """The ε that :meth:`transform` makes this z of."""
-        mean, log_sigma = self.base(c)
-        return (self.flow.encode(z, self._context(c))[0] - mean) * (-log_sigma).exp()
+        mean, log_sigma, context = self._regress(c)
+        return (self.flow.encode(z, context)[0] - mean) * (-log_sigma).exp()
 
     @torch.no_grad()
     def initialize(self, z: Tensor, c: Tensor) -> None:
         self.norm.initialize(c)
-        self.flow.initialize(z, self._context(c))
+        self.flow.initialize(z, self._regress(c)[2])
 
-    def _context(self, c: Tensor) -> Tensor | None:
-        return c if self.sees_code else None
+    def _regress(self, c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(µ, log σ) of u, each (B, *latent shape), and the z-flow's context."""
+        context = c
+        if self.spatial:
+            moments, context = self.head(self.norm.encode(c)[0])
+        else:
+            moments = self.head(self.norm.encode(c)[0])
+        mean, log_sigma = moments.chunk(2, dim=1)
+        return mean, soft_limit(log_sigma, self.limits), context if self.sees_code else None
 
 
 class Discriminator(nn.Module):

@@ -39,14 +39,17 @@ class Network(nn.Module):
 
     dtype: torch.dtype | None = None  # None: that of the weights
 
-    def forward(self, x: Tensor, *context: Tensor | None) -> Tensor:
-        """(B, …) → (B, …), in the dtype of ``x``."""
+    def forward(self, x: Tensor, *context: Tensor | None) -> Tensor | tuple[Tensor, ...]:
+        """(B, …) → (B, …), one tensor or several, in the dtype of ``x``."""
         if self.dtype is None:
             return self.compute(x, *context)
         with torch.autocast(x.device.type, dtype=self.dtype):
-            return self.compute(x, *context).to(x.dtype)
+            found = self.compute(x, *context)
+        if isinstance(found, Tensor):
+            return found.to(x.dtype)
+        return tuple(each.to(x.dtype) for each in found)
 
-    def compute(self, x: Tensor, *context: Tensor | None) -> Tensor:
+    def compute(self, x: Tensor, *context: Tensor | None) -> Tensor | tuple[Tensor, ...]:
         raise NotImplementedError(f"{type(self).__name__} computes nothing")
 
 
@@ -66,10 +69,16 @@ def linear(
 
 
 def convolution(
-    inputs: int, outputs: int, kernel: int, generator: torch.Generator, *, zero: bool = False
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    generator: torch.Generator,
+    *,
+    zero: bool = False,
+    bias: bool = True,
 ) -> nn.Conv2d:
     """A convolution that keeps the size, filled like :func:`linear`; ``kernel`` is odd."""
-    layer = skip_init(nn.Conv2d, inputs, outputs, kernel, padding=kernel // 2)
+    layer = skip_init(nn.Conv2d, inputs, outputs, kernel, padding=kernel // 2, bias=bias)
     # The layout of the weights decides that of the output: a step of a narrow flow takes 0.7 of
     # the time so (docs/decisions.md).
     layer.to(memory_format=torch.channels_last)
@@ -95,7 +104,8 @@ class CouplingNetwork(Network):
         map    (B, I, H, W) ── 3×3 ── SiLU ── 1×1 ── SiLU ── 3×3, zero ── (B, O, H, W)
         vector (B, I) ──────── linear ─ SiLU ─ linear ─ SiLU ─ linear, zero ── (B, O)
 
-    A context (B, K) is added to the first layer's output through a linear map of its own.
+    A context, a map (B, K, H, W) or a vector (B, K) as the rest, is added to the first layer's
+    output through a linear map of its own (1×1).
     """
 
     def __init__(
@@ -117,15 +127,18 @@ class CouplingNetwork(Network):
             self.first = linear(inputs, width, generator)
             self.middle = linear(width, width, generator)
             self.last = linear(width, outputs, generator, zero=True)
-        self.context = linear(context, width, generator, bias=False) if context else None
+        self.context = None
+        if context and spatial:
+            self.context = convolution(context, width, 1, generator, bias=False)
+        elif context:
+            self.context = linear(context, width, generator, bias=False)
 
     def compute(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         hidden = self.first(x)
         if self.context is not None:
             if context is None:
                 raise ValueError("this network was made for a context, and none was passed")
-            shift = self.context(context)
-            hidden = hidden + shift.reshape(*shift.shape, *[1] * (hidden.ndim - 2))
+            hidden = hidden + self.context(context)
         return self.last(silu(self.middle(silu(hidden))))
 
 
@@ -197,7 +210,12 @@ class MapHead(Network):
 
     ::
 
-        (B, C) ── linear ── (B, stem, H, W) ── [3×3, SiLU] × layers ── 3×3, zero ── (B, O, H, W)
+        (B, C) ── [linear, SiLU] × hidden ── linear ── SiLU ── (B, stem, H, W)
+               ── [3×3, SiLU] × layers ── features (B, width, H, W) ── 3×3, zero ── (B, O, H, W)
+
+    Args:
+        hidden: widths of linear layers before the one that makes a map of the code; the paper has
+            none.
     """
 
     def __init__(
@@ -209,19 +227,24 @@ class MapHead(Network):
         *,
         stem: int,
         layers: int = 3,
+        hidden: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         outputs, height, breadth = shape
         self.shape = (stem, height, breadth)
-        self.first = linear(inputs, stem * height * breadth, generator)
+        sizes = [inputs, *hidden, stem * height * breadth]
+        self.linears = nn.ModuleList(linear(a, b, generator) for a, b in pairwise(sizes))
         widths = [stem] + [width] * layers
         self.convolutions = nn.ModuleList(
             convolution(a, b, 3, generator) for a, b in pairwise(widths)
         )
         self.last = convolution(widths[-1], outputs, 3, generator, zero=True)
 
-    def compute(self, c: Tensor) -> Tensor:
-        hidden = silu(self.first(c)).reshape(-1, *self.shape)
-        for layer in self.convolutions:
+    def compute(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = c
+        for layer in self.linears:
             hidden = silu(layer(hidden))
-        return self.last(hidden)
+        features = hidden.reshape(-1, *self.shape)
+        for layer in self.convolutions:
+            features = silu(layer(features))
+        return self.last(features), features

@@ -179,6 +179,7 @@ def objective(
     latent: tuple[Tensor, Tensor] | None = None,
     flow: bool = True,
     knowledge: bool = True,
+    parents: bool = True,
     part: Part | None = None,
     balance: dict[str, Tensor] | None = None,
 ) -> Terms:
@@ -191,13 +192,15 @@ def objective(
         step: of the stage, for schedules.
         latent: (z, log_det) of ``model.flow.encode(t)`` where it is known and the flow is frozen.
         flow, knowledge: which terms.
+        parents: whether the kinds of the first level have terms; without, only the TzKs over their
+            codes have some, and the codes are encoded without a gradient.
         part: which rows of the batch ``t`` holds; all of them by default. The terms of all parts
             of a batch, each with a generator in the same state, add up to the batch's.
         balance: weights of the batch's rows in the terms of the discriminators of a path, (B,)
             each (:mod:`tzk_core.training.mixing`); 1 for paths that are missing.
     """
     terms = Terms()
-    if latent is None:
+    if latent is None and (flow or parents):
         latent = model.flow.encode(t)
     rows = Part(len(t), 0, len(t)) if part is None else part
     if flow:
@@ -211,7 +214,10 @@ def objective(
             config, at(config.kl_weight, step), at(config.discriminator_weight, step), generator
         )
         level = _Level(weights, terms, rows, balance or {})
-        level.add(model, t, t, latent, existence, prefix="")
+        if parents:
+            level.add(model, t, t, latent, existence, prefix="")
+        else:
+            level.descend(model, t, existence)
     return terms
 
 
@@ -297,6 +303,21 @@ class _Level:
             weight = torch.where(known_kinds > 0, weight, torch.ones_like(weight))
             weighted = weight[self.rows.here] * _log_prior(latent)
             self._credit(weighted, self.rows.count, 1.0)
+
+    def descend(self, tzk: TzK, t: Tensor, existence: Existence) -> None:
+        """What is below the kinds of ``tzk``, with codes of their encoders as they are."""
+        for name, kind in tzk.kinds().items():
+            e = existence.get(name)
+            if e is None or kind.child is None:
+                continue
+            chosen = (e == 1).nonzero().squeeze(1)
+            if not len(chosen):
+                continue
+            here, part = self.rows.among(chosen)
+            with torch.no_grad():
+                base = kind.encoders[1].base(t[here])
+                c, _ = kind.encoders[1].sample(base, self.weights.normal(base[0], part))
+            self._child(kind.child, c, existence, chosen, part, 1.0, name, name)
 
     def _together(self, tzk: TzK, existence: Existence) -> list[list[str]]:
         """Kinds to be worked out side by side.
@@ -426,22 +447,24 @@ class _Level:
             path, value, part.count, log_q, log_p_c, log_p_t, log_p_e, (z, log_det), c, base[1]
         )
         if value == 1 and kind.child is not None and from_encoder:
-            lower, balance = (
-                {inner: values[rows] for inner, values in below(known, name).items()}
-                for known in (existence, self.balance)
-            )
-            self._child(kind.child, c, lower, balance, part, share, path)
+            self._child(kind.child, c, existence, rows, part, share, path, name)
 
     def _child(
         self,
         child: TzK,
         c: Tensor,
-        existence: Existence,
-        balance: dict[str, Tensor],
+        known: Existence,
+        chosen: Tensor,
         rows: Part,
         share: float,
         path: str,
+        name: str,
     ) -> None:
+        """The TzK below a kind, for the rows ``chosen`` that have it, of which ``c`` is here."""
+        existence, balance = (
+            {inner: values[chosen] for inner, values in below(of_all, name).items()}
+            for of_all in (known, self.balance)
+        )
         still = c.detach() if self.weights.config.stop_child_density else c
         latent = child.flow.encode(still)
         log_p = _log_prior(latent)

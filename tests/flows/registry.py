@@ -40,7 +40,7 @@ class Case:
     name: str
     shape: tuple[int, ...]  # of one observation
     make: Callable[[torch.Generator], Invertible]
-    context: int = 0  # elements of the context, 0 for none
+    context: int = 0  # channels of the context, a map or a vector as t is; 0 for none
     volume_preserving: bool = False
 
     def __str__(self) -> str:
@@ -59,7 +59,8 @@ class Case:
         t = scale * torch.randn(batch, *self.shape, generator=generator, dtype=dtype)
         if not self.context:
             return t, None
-        return t, torch.randn(batch, self.context, generator=generator, dtype=dtype)
+        shape = (batch, self.context, *self.shape[1:])
+        return t, torch.randn(shape, generator=generator, dtype=dtype)
 
 
 def perturb(module, generator: torch.Generator, spread: float = SPREAD):

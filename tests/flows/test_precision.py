@@ -62,6 +62,10 @@ def test_gradients_are_float32_and_nearly_the_same(recompute):
     assert not torch.equal(rough, plain)
 
 
+def each(found: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return (found,) if isinstance(found, torch.Tensor) else found
+
+
 @pytest.mark.parametrize(
     ("network", "shape"),
     [
@@ -71,23 +75,25 @@ def test_gradients_are_float32_and_nearly_the_same(recompute):
         (ImageTrunk((3, 8, 8), 5, 8, generator(), head="pool", paper=True), (3, 8, 8)),
         (VectorTrunk(4, 5, 8, generator()), (4,)),
         (MapHead(4, (6, 2, 2), 8, generator(), stem=4), (4,)),
+        (MapHead(4, (6, 2, 2), 8, generator(), stem=4, hidden=(7, 5)), (4,)),
     ],
-    ids=["map", "vector", "trunk", "paper", "vector-trunk", "head"],
+    ids=["map", "vector", "trunk", "paper", "vector-trunk", "head", "deeper-head"],
 )
 def test_every_network(network, shape):
     perturb(network, generator(1), 0.3)
     x = torch.randn(4, *shape, generator=generator(2))
-    plain = network(x)
+    plain = each(network(x))
     run_networks_in(network, torch.bfloat16)
     seen = []
     inner = [m for m in network.modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))]
     for module in inner:
         module.register_forward_hook(lambda _m, _i, out: seen.append(out.dtype))
-    rough = network(x)
+    rough = each(network(x))
     assert set(seen) == {torch.bfloat16}
-    assert rough.dtype == torch.float32
-    assert torch.allclose(rough, plain, atol=0.05 * float(plain.abs().max()))
+    for got, wanted in zip(rough, plain, strict=True):
+        assert got.dtype == torch.float32
+        assert torch.allclose(got, wanted, atol=0.05 * float(wanted.abs().max()))
     # Of none there are none: parts of a batch may hold no row of a kind.
-    assert network(x[:0]).shape == plain[:0].shape
+    assert [out.shape for out in each(network(x[:0]))] == [out[:0].shape for out in plain]
     # float64 stays what it is.
-    assert network.double()(x.double()).dtype == torch.float64
+    assert {out.dtype for out in each(network.double()(x.double()))} == {torch.float64}

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_model import HELD_OUT, PATHS, SIDE, tiny_model
 
 from tzk_core import hub
+from tzk_core.config import FORMAT_VERSION
 from tzk_core.errors import ModelUnavailable, WorkFailed
 from tzk_core.hub import CONFIG, WEIGHTS, sha256
 from tzk_core.model import TzK
@@ -119,7 +120,7 @@ def answers_double(model):
 def test_the_folder(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["README.md", CONFIG, WEIGHTS]
     stored = json.loads((folder / CONFIG).read_text())
-    assert stored["format_version"] == 2
+    assert stored["format_version"] == FORMAT_VERSION
     assert stored["weights_sha256"] == sha256(folder / WEIGHTS)
     assert "library_name: tzk" in (folder / "README.md").read_text()
 

@@ -190,7 +190,8 @@ PARTS = [
 
 @pytest.mark.parametrize("config", PARTS, ids=lambda config: f"{config.name}-{config.prior_codes}")
 @pytest.mark.parametrize("edges", [[0, 4, 8], [0, 1, 1, 7, 8], list(range(9))], ids=str)
-def test_the_parts_of_a_batch_add_up_to_it(config, edges):
+@pytest.mark.parametrize("parents", [True, False], ids=["whole", "children"])
+def test_the_parts_of_a_batch_add_up_to_it(config, edges, parents):
     """Values, figures and gradients, with parts in which some kind, or anyone, is missing."""
     model = hierarchy()
     model.add_knowledge("other", model.find("a").config, generator=generator(5))
@@ -209,16 +210,27 @@ def test_the_parts_of_a_batch_add_up_to_it(config, edges):
             part = Part(8, start, stop)
             source = generator(3)
             own = t[part.here]
-            terms = objective(model, own, existence, config, source, part=part, balance=balance)
-            terms.total.backward()
-            total += float(terms.total.detach())
+            terms = objective(
+                model,
+                own,
+                existence,
+                config,
+                source,
+                flow=parents,
+                parents=parents,
+                part=part,
+                balance=balance,
+            )
+            if isinstance(terms.total, torch.Tensor):
+                terms.total.backward()
+                total += float(terms.total.detach())
             joined.join(terms)
         gradients = {key: p.grad for key, p in model.named_parameters()}
         return {"total": total} | {k: float(v) for k, v in joined.figures().items()}, gradients
 
     (whole, gradients), (sums, added) = worked_out([0, 8]), worked_out(edges)
     assert sums == pytest.approx(whole, rel=1e-10, abs=1e-10)
-    assert len(whole) > 10
+    assert len(whole) > (10 if parents else 4)
     for key, gradient in gradients.items():
         # None where nothing in the whole batch reaches it, in every way to cut it.
         assert (gradient is None) == (added[key] is None), key
@@ -320,6 +332,28 @@ def test_the_child_sees_only_those_whose_parent_exists():
     assert "a/b/kl" in logs
     none = {"a": 0 * a, "a/b": -ones(4)}
     assert not any("/b/" in key for key in objective(model, t, none, BOUND, generator(0)).logs)
+
+
+def test_below_frozen_parents_it_is_the_child_s_own_objective_of_their_codes():
+    """A child is the same class as the model: what it maximises is that of a model of codes."""
+    model, config = hierarchy(), ObjectiveConfig(kl_weight=0.7, discriminator_weight=3.0)
+    t = torch.randn(8, 2, generator=generator(2), dtype=torch.float64)
+    a = torch.tensor([1, 1, 0, 1, -1, 1, 1, 0], dtype=torch.int8)
+    b = torch.tensor([1, 0, -1, -1, 1, 1, 0, -1], dtype=torch.int8)
+    below = objective(model, t, {"a": a, "a/b": b}, config, generator(3), flow=False, parents=False)
+    below.total.backward()
+    reached = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert reached
+    assert all(name.startswith("knowledge.k_a.child.") for name in reached)
+    source, parent = generator(3), model.find("a")
+    with torch.no_grad():
+        base = parent.encoders[1].base(t[a == 1])
+        c, _ = parent.encoders[1].sample(base, torch.randn(5, 2, generator=source, dtype=t.dtype))
+    truth = objective(parent.child, c, {"b": b[a == 1]}, config, source).total
+    assert float(below.total.detach()) == pytest.approx(float(truth.detach()), rel=1e-12)
+    # Of nobody with that kind, or of a kind with none below it, there is nothing.
+    for existence in ({"a": 0 * a}, {"a/b": b}, {}):
+        assert value(model, t, existence, config, flow=False, parents=False) == 0
 
 
 # -- gradients -------------------------------------------------------------------------------------

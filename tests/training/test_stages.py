@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import pytest
@@ -67,6 +68,30 @@ def test_a_second_stage_goes_on_with_the_flow_of_the_first(tmp_path, tiny_recipe
     train(recipe, out=tmp_path / "run", device="cpu", quiet=True)
     end, start = parameters[1], parameters[2]
     assert not changed(end, {name: value for name, value in start.items() if name in end})
+
+
+def test_children_alone_can_train(tmp_path, tiny_recipe, parameters):
+    """The TzKs over the codes of frozen knowledge, as knowledge trains on a frozen t-flow."""
+    recipe = tiny_recipe(f"stages={[stage('knowledge'), stage('children', batch=16)]}")
+    out = tmp_path / "run"
+    model = train(recipe, out=out, device="cpu", quiet=True)
+    moved = changed(*parameters[2:])
+    assert moved
+    assert all(name.startswith("knowledge.k_mnist.child.") for name in moved)
+    for part in ("child.flow.", "child.knowledge.k_0.decoders.1.", "child.knowledge.k_1.encoders."):
+        assert [name for name in moved if name.startswith("knowledge.k_mnist." + part)], part
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    last = [row for row in rows if row["stage"] == 1]
+    assert any("mnist/child_log_prob" in row for row in last)
+    assert any("held_out_loss" in row for row in last)
+    assert not any("mnist/kl" in row for row in last)
+    assert model.given("mnist/0").sample((2,)).isfinite().all()
+
+
+def test_no_children_to_train(tmp_path, tiny_recipe):
+    recipe = tiny_recipe("data.sources.0.classes=false", f"stages={[stage('children')]}")
+    with pytest.raises(UsageError, match=r"stages.0.train is children, but no knowledge has any"):
+        train(recipe, out=tmp_path / "run", device="cpu", quiet=True)
 
 
 @pytest.mark.parametrize(

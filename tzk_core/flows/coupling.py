@@ -30,7 +30,7 @@ class Coupling(Invertible):
         spatial: maps (B, C, H, W) if true, vectors (B, C) if not.
         flip: moves the first half instead of the last.
         additive: shift only, log-determinant 0.
-        context: number of elements of the context, 0 for none.
+        context: channels of the context, 0 for none.
 
     With ``recompute`` set, the network's activations, which are nearly all that a flow keeps for
     the way back, are dropped and worked out again there: the same gradients, for one more forward

@@ -55,7 +55,8 @@ class StepFlow(Chain):
         channels: C of (B, C, H, W) if ``spatial``, of (B, C) if not.
         steps: number of steps.
         width: hidden width of the coupling networks.
-        context: number of elements of the vector that every coupling sees, 0 for none.
+        context: channels of what every coupling sees, a map if ``spatial`` and a vector if not, 0
+            for none.
         volume_preserving: additive couplings and ActNorm with biases only, log-determinant 0.
     """
 

@@ -168,7 +168,11 @@ class Stage:
             self.model.flow.requires_grad_(True)
         elif train == "knowledge" and self.only is None:
             self.model.knowledge.requires_grad_(True)
-        elif train == "knowledge":
+        elif train == "children" and self.only is None:
+            for kind in self.model.kinds().values():
+                if kind.child is not None:
+                    kind.child.requires_grad_(True)
+        elif train in ("knowledge", "children"):
             self.model.unfreeze(*self.only)
         if self.config.freeze:
             self.model.freeze(*self.config.freeze)
@@ -189,7 +193,7 @@ class Stage:
 
     def _initialise(self) -> None:
         generator = derived(self.seed, "initialise", self.index)
-        if self.config.train != "knowledge":
+        if self.config.terms["flow"]:
             initialise_flow(self.model, self.data, generator)
         if self.config.train != "flow":
             initialise_knowledge(self.model, self.data, self.existence, generator, self.latents)
@@ -402,7 +406,12 @@ class Stage:
 
     @property
     def _title(self) -> str:
-        what = {"flow": "t-flow", "knowledge": "knowledge", "all": "t-flow and knowledge"}
+        what = {
+            "flow": "t-flow",
+            "knowledge": "knowledge",
+            "children": "knowledge below knowledge",
+            "all": "t-flow and knowledge",
+        }
         return what[self.config.train]
 
     @property

@@ -64,14 +64,16 @@ class HeldOut:
     @property
     def name(self) -> str:
         """Of the figure, in metrics."""
-        return "held_out_loss" if self.config.train == "knowledge" else "held_out_bits_per_dim"
+        return "held_out_bits_per_dim" if self.config.terms["flow"] else "held_out_loss"
 
     @torch.no_grad()
     def figure(self, model: TzK) -> float:
         """Lower is better; NaN where the model gives no finite one."""
         noise = derived(self.seed, "measured", "codes").get_state()
         total, count = torch.zeros((), device=model.device), len(self.index)
-        flow = self.config.train != "knowledge"
+        # p(t) says what the best flow is, whatever else trains with it.
+        flow = self.config.terms["flow"]
+        asked = self.config.terms | {"knowledge": not flow}
         existence = {path: e.to(model.device) for path, e in self.existence.items()}
         for start in range(0, count, AT_ONCE):
             part = Part(count, start, min(start + AT_ONCE, count))
@@ -84,9 +86,8 @@ class HeldOut:
                 self.config.objective,
                 torch.Generator().set_state(noise),
                 step=self.config.steps,
-                flow=flow,
-                knowledge=not flow,
                 part=part,
+                **asked,
             )
             total += torch.as_tensor(terms.total)
         loss = -float(total) / (math.prod(model.observation_shape) * math.log(2))
@@ -115,9 +116,10 @@ class HeldOut:
 
 @torch.no_grad()
 def sample_images(model: TzK, train: str, *, count: int, seed: int) -> dict[str, Tensor]:
-    """Samples of p(t), or of the first root kinds where only knowledge trains, ``count`` each."""
-    if train == "knowledge":
-        kinds = list(model.kinds())[:KINDS]
+    """Samples of p(t), or where only knowledge trains of the first kinds, ``count`` each."""
+    if train in ("knowledge", "children"):
+        paths = model.paths() if train == "children" else model.kinds()
+        kinds = list(paths)[:KINDS]
         given = {name: model.given(name, temperature=TEMPERATURE) for name in kinds}
     else:
         given = {"prior": type(model.prior)(model, TEMPERATURE)}

@@ -69,9 +69,9 @@ def train(
     out = Path(out)
     if not any(source.tells for source in recipe.data.sources):
         for index, stage in enumerate(recipe.stages):
-            if stage.train == "knowledge":
+            if stage.train in ("knowledge", "children"):
                 raise UsageError(
-                    f"stages.{index}.train is knowledge, but data.sources tell of none: set "
+                    f"stages.{index}.train is {stage.train}, but data.sources tell of none: set "
                     "`knowledge`, `classes`, `attributes` or `binary_digits` of a source"
                 )
     with Group.joined(device_named(device)) as group:
@@ -143,14 +143,19 @@ def _check_stages(recipe: Recipe, data: Dataset) -> None:
     """Finds what is wrong with a later stage now, and not once the t-flow is trained.
 
     Raises:
-        UsageError: a stage freezes what there is not, or its objective has no maximum.
+        UsageError: a stage trains or freezes what there is not, or its objective has no maximum.
     """
-    later = [stage for stage in recipe.stages if stage.train != "flow"]
+    later = {i: stage for i, stage in enumerate(recipe.stages) if stage.train != "flow"}
     if not later:
         return
     model = _model(recipe, data)
     add_known_kinds(model, data.known, recipe)
-    for stage in later:
+    for index, stage in later.items():
+        if stage.train == "children" and len(model.paths()) == len(model.kinds()):
+            raise UsageError(
+                f"stages.{index}.train is children, but no knowledge has any below it: set "
+                "`classes` or `binary_digits` of a source"
+            )
         check_objective(model, stage.objective, stage.train == "all")
         for part in stage.freeze:
             if part != "flow":

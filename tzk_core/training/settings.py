@@ -37,8 +37,9 @@ class Section(BaseModel):
 class StageConfig(Section):
     """One stage of training."""
 
-    train: Literal["flow", "knowledge", "all"] = Field(
-        description="the t-flow, the knowledge on the frozen t-flow, or both together"
+    train: Literal["flow", "knowledge", "children", "all"] = Field(
+        description="the t-flow; the knowledge on the frozen t-flow; the TzKs over the codes of "
+        "frozen knowledge; or all together"
     )
     freeze: list[str] = Field(
         default_factory=list,
@@ -105,6 +106,15 @@ class StageConfig(Section):
     objective: ObjectiveConfig = Field(
         default_factory=ObjectiveConfig, description="what the stage maximises"
     )
+
+    @property
+    def terms(self) -> dict[str, bool]:
+        """Which terms of :func:`~tzk_core.objective.objective` the stage maximises."""
+        return {
+            "flow": self.train in ("flow", "all"),
+            "knowledge": self.train != "flow",
+            "parents": self.train != "children",
+        }
 
     @model_validator(mode="before")
     @classmethod

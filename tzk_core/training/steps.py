@@ -67,7 +67,8 @@ class Steps:
         self.model, self.data, self.config, self.index = model, data, config, index
         self.seed, self.existence, self.latents, self.group = seed, existence, latents, group
         knowledge = {path: existence[path] for path in trained}
-        knows = config.train == "knowledge"  # elsewhere balanced draws would change what p(t) is of
+        # Where the t-flow trains, balanced draws would change what p(t) is of.
+        knows = config.train in ("knowledge", "children")
         asked = None if config.train == "flow" else knowledge
         self._order, self.balance = data.order(asked, rows=knows)
 
@@ -128,12 +129,12 @@ class Steps:
             yield Part(size, number * size // count, (number + 1) * size // count)
 
     def _terms(self, batch: _Batch, part: Part, step: int) -> Terms:
-        model, train = self.model, self.config.train
+        model = self.model
         t = batch.t[part.here].to(model.device)
         latent = None
         if batch.latent is not None:
             latent = tuple(each[part.here].to(model.device) for each in batch.latent)
-        elif train == "knowledge":
+        elif self.config.train == "knowledge":
             with torch.no_grad():
                 latent = model.flow.encode(t)
         return objective(
@@ -144,8 +145,7 @@ class Steps:
             torch.Generator().set_state(batch.noise),
             step=step,
             latent=latent,
-            flow=train != "knowledge",
-            knowledge=train != "flow",
             part=part,
             balance=batch.balance,
+            **self.config.terms,
         )
