@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tzk_core import objective as module
 from tzk_core.config import FlowConfig, KnowledgeConfig, TzKConfig
 from tzk_core.model import TzK
 from tzk_core.objective import ObjectiveConfig, Part, objective
+from tzk_core.objective import level as module
 from tzk_core.randomness import generator
 from tzk_core.siblings import alike
 
@@ -76,9 +76,9 @@ def test_the_same_terms_gradients_and_figures(tzk, batch, monkeypatch):
     def same_noise(self, like, rows):
         return torch.full((rows.count, *like.shape[1:]), 0.3, dtype=like.dtype)
 
-    monkeypatch.setattr(module._Weights, "whole_normal", same_noise)
+    monkeypatch.setattr(module.Weights, "whole_normal", same_noise)
     together, gradients = worked_out(tzk, batch)
-    monkeypatch.setattr(module._Level, "_together", lambda *_: [])
+    monkeypatch.setattr(module.Level, "_together", lambda *_: [])
     alone, expected = worked_out(tzk, batch)
     assert together.total.item() == pytest.approx(alone.total.item(), rel=1e-12)
     for name, gradient in expected.items():

@@ -1,0 +1,73 @@
+"""What a step of training maximises."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..schedule import at
+from .codes import Weights
+from .config import ObjectiveConfig
+from .level import Level, log_prior
+from .terms import Existence, Part, Terms
+
+if TYPE_CHECKING:
+    from ..model import TzK
+
+__all__ = ["objective"]
+
+
+def objective(
+    model: TzK,
+    t: Tensor,
+    existence: Existence,
+    config: ObjectiveConfig,
+    generator: torch.Generator,
+    *,
+    step: int = 0,
+    latent: tuple[Tensor, Tensor] | None = None,
+    flow: bool = True,
+    knowledge: bool = True,
+    parents: bool = True,
+    part: Part | None = None,
+    balance: dict[str, Tensor] | None = None,
+) -> Terms:
+    """What a step maximises, in nats, averaged over the batch.
+
+    Args:
+        t: observations, (B, …), or those of ``part`` alone.
+        existence: e of every path, of the whole batch; paths that are missing are unknown.
+        generator: of the codes' noise; it draws the same whatever the part.
+        step: of the stage, for schedules.
+        latent: (z, log_det) of ``model.flow.encode(t)`` where it is known and the flow is frozen.
+        flow, knowledge: which terms.
+        parents: whether the kinds of the first level have terms; without, only the TzKs over their
+            codes have some, and the codes are encoded without a gradient.
+        part: which rows of the batch ``t`` holds; all of them by default. The terms of all parts
+            of a batch, each with a generator in the same state, add up to the batch's.
+        balance: weights of the batch's rows in the terms of the discriminators of a path, (B,)
+            each (:mod:`tzk_core.training.mixing`); 1 for paths that are missing.
+    """
+    terms = Terms()
+    if latent is None and (flow or parents):
+        latent = model.flow.encode(t)
+    rows = Part(len(t), 0, len(t)) if part is None else part
+    if flow:
+        dims = math.prod(model.observation_shape)
+        log_p = log_prior(latent)
+        terms.add("bits_per_dim", 8 - log_p / (dims * math.log(2)), rows.count)
+        if not (config.product and knowledge):
+            terms.total = terms.total + log_p.sum() / rows.count
+    if knowledge:
+        weights = Weights(
+            config, at(config.kl_weight, step), at(config.discriminator_weight, step), generator
+        )
+        level = Level(weights, terms, rows, balance or {})
+        if parents:
+            level.add(model, t, t, latent, existence, prefix="")
+        else:
+            level.descend(model, t, existence)
+    return terms
