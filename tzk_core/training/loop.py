@@ -289,7 +289,7 @@ class Stage:
         if self.board is not None:
             shown = {f"{self._title}/{name}": value for name, value in figures.items()}
             self.board.scalars(shown | {"images_per_s": speed}, self.offset + step)
-        return f"{figures.get('bits_per_dim', math.nan):.3f} bits/dim {speed:.0f} images/s"
+        return f"{_headline(figures)} {speed:.0f} images/s"
 
     def _conditional_bits(self, figures: dict[str, float]) -> None:
         """Shows the `reconstruction` of the first kinds as bits/dim where the t-flow is frozen."""
@@ -421,6 +421,13 @@ class Stage:
     @property
     def _checkpoints(self) -> Path:
         return self.folder / "checkpoints"
+
+
+def _headline(figures: dict[str, float]) -> str:
+    """The figure of a step that the bar shows."""
+    if "bits_per_dim" in figures:
+        return f"{figures['bits_per_dim']:.3f} bits/dim"
+    return f"loss {figures.get('loss', math.nan):.3f}"
 
 
 def _rounded(value: float) -> float:
