@@ -103,6 +103,7 @@ setup(
     package_data={
         "tzk_core.data.builtin": ["SOURCE.md", "*/*.parquet"],
         "tzk_recipes": ["*.yaml"],
+        "tzk_recipes.paper": ["*.yaml"],
     },
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -1,9 +1,11 @@
 """How fast our server answers, beside its limit and its peers, in one run.
 
     pip install -c constraints.txt '.[serve,bench]'
-    python benchmarks/serving.py --data mnist --json serving.json
+    python benchmarks/serving.py --data mnist --json serving.json --markdown serving.md
     python benchmarks/serving.py runs/digits --targets handlers,front --clients 1,16
     python benchmarks/serving.py --quick
+
+The first takes half an hour, the last three minutes, to see that it runs to its end.
 
 Targets: `handlers` (TorchServe with our handlers, asked directly), `front` (the same server as
 callers reach it), `fastapi` (by hand, one call of the service a request), `litserve` (batches of up
@@ -18,7 +20,10 @@ all the time, and they take turns, in the other order every other round.
   (wrk, where it is installed) runs on the same processors, and is a part too.
 
 Ratios are taken within a round, and medians over rounds. Without RUN the model is a flow of 0.3
-million parameters, made with a seed and not trained. Exit code 1: an answer was not 200.
+million parameters, made with a seed and not trained. What was measured is written after each kind
+of request of each round, and shown if a signal ends the run early. Exit code 1: an answer was not
+200 (503 apart where an open loop found the queue full), or the run did not come to its end. A
+target that is missed is told, and is no error.
 """
 
 from __future__ import annotations
@@ -26,16 +31,18 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import serving_load
-from rich.console import Console
-from serving_processes import cpu_seconds, machine
-from serving_requests import ENDPOINT_OF, flow_of, images_of, requests_of
-from serving_tables import capacity, summary, tables, verdicts
+from serving_measuring import Measuring, failures, seconds_of
+from serving_options import Lists
+from serving_processes import machine
+from serving_requests import ENDPOINT_OF, model_for
+from serving_show import markdown, show
+from serving_tables import IN_PROCESS, saturation, sheets, summary, verdicts
 from serving_targets import (
     PEERS,
     InProcess,
@@ -49,34 +56,14 @@ from serving_targets import (
 )
 
 from tzk_core.cli.script import Script
-from tzk_core.config import FlowConfig
-from tzk_core.data.preparation import Preparation
-from tzk_core.errors import UsageError, WorkFailed
+from tzk_core.errors import WorkFailed
 from tzk_core.files import write_aside
-from tzk_core.model import TzK
+from tzk_core.launcher.signals import signals_end
 
-__all__ = ["Lists", "model_for", "serving"]
+__all__ = ["serving"]
 
-IN_PROCESS = "in process"
 TARGETS = ("handlers", "front", *PEERS, IN_PROCESS)
-SMALL = FlowConfig(levels=3, steps=8, width=64)
-"""0.3 million parameters on 1×32×32."""
-TINY = FlowConfig(levels=2, steps=1, width=8)
-QUICK = {"clients": [1, 2], "seconds": 1.0, "warmup": 0.5, "rounds": 1, "images": 32}
-
-
-class Lists(click.ParamType):
-    """Values with commas between them."""
-
-    name = "list"
-
-    def __init__(self, of: click.ParamType) -> None:
-        self.of = of
-
-    def convert(self, value, param, ctx):
-        if isinstance(value, (list, tuple)):
-            return list(value)
-        return [self.of.convert(one.strip(), param, ctx) for one in value.split(",")]
+QUICK = {"clients": [1, 16], "seconds": 1.0, "warmup": 0.5, "rounds": 1, "images": 32}
 
 
 @click.command(cls=Script)
@@ -104,7 +91,8 @@ class Lists(click.ParamType):
 @click.option("--seed", default=0, show_default=True)
 @click.option("--quick", is_flag=True, help="a tiny model and seconds, to see that it runs")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="where the report goes")
-def serving(run, config, device, threads, json_file, **options):
+@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="the tables")
+def serving(run, config, device, threads, json_file, markdown_file, **options):
     """Throughput, latency and processor time of the server and its peers."""
     if options["quick"]:
         options |= QUICK
@@ -113,50 +101,60 @@ def serving(run, config, device, threads, json_file, **options):
         "settings": options,
         "generator": serving_load.generator_named(options["generator"]),
     }
-    with tempfile.TemporaryDirectory(prefix="tzk-bench-") as scratch, contextlib.ExitStack() as up:
+    began, whole, rows = time.monotonic(), False, []
+    with (
+        signals_end(),
+        tempfile.TemporaryDirectory(prefix="tzk-bench-") as scratch,
+        contextlib.ExitStack() as up,
+    ):
         folder = Path(scratch)
         run, images, report["model"] = model_for(run, folder, options)
         place = Place(run, folder, device, threads)
         targets, limit = _started(up, place, config, options["targets"])
+        minutes = seconds_of(options, len(targets), limit is not None) / 60
+        click.echo(f"all are up; the loads take {minutes:.0f} minutes", err=True)
         measuring = Measuring(report["generator"], options, images)
+        rows = measuring.rows
         for number in range(options["rounds"]):
             for kind in options["kinds"]:
                 measuring.round(kind, number, targets[:: -1 if number % 2 else 1], limit)
-                report |= {"summary": summary(measuring.rows), "targets": verdicts(measuring.rows)}
-                report["rounds"] = measuring.rows
-                if json_file is not None:  # what is done is kept if the rest fails
-                    write_aside(json_file, json.dumps(report, indent=2, default=str) + "\n")
-    console = Console(width=None if Console().is_terminal else 160)
-    for table in tables(report):
-        console.print(table)
-    told = report["machine"]
-    console.print(
-        f"{told['processors']} processors ({told['processor']}), torch "
-        f"{told['packages']['torch']}, {threads} threads a process, load before "
-        f"{told['load_before']:.2f}, generator {report['generator']}, "
-        f"{report['model']['parameters']:,} parameters"
-    )
-    failed = sum(row["errors"] for row in measuring.rows)
+                report |= {"seconds": time.monotonic() - began, "rounds": rows}
+                report |= {"summary": summary(rows), "saturation": saturation(rows)}
+                report |= {"targets": verdicts(rows)}
+                _write(report, json_file, markdown_file)
+                click.echo(f"round {number + 1} of {options['rounds']}: {kind} done", err=True)
+        whole = True
+    if "summary" in report:
+        show(sheets(report))
+    click.echo(_told(report))
+    failed = failures(rows)
     if failed:
         raise WorkFailed(f"{failed} requests were not answered with 200")
+    if not whole:
+        raise WorkFailed("ended before its end: what is shown are the rounds that were done")
 
 
-def model_for(run: Path | None, folder: Path, options: dict[str, Any]):
-    """The run's folder, the images for it, and what to say of the model."""
-    if run is None:
-        size = Preparation(size=16) if options["quick"] else None
-        images = images_of(options["data"], options["images"], size)
-        run = folder / "run"
-        made = flow_of(images, run, options["seed"], TINY if options["quick"] else SMALL)
-        source = f"made with seed {options['seed']}"
-    else:
-        if not run.is_dir():
-            raise UsageError(f"there is no run {run}")
-        made, source = TzK.from_pretrained(run), run.name
-        images = images_of(options["data"], options["images"], made.preparation)
-    count = sum(parameter.numel() for parameter in made.parameters())
-    about = {"source": source, "parameters": count, "shape": list(images.pixels.shape[1:])}
-    return run.resolve(), images, about
+def _write(report: dict[str, Any], json_file: Path | None, markdown_file: Path | None) -> None:
+    """What is done is kept if the rest fails."""
+    if json_file is not None:
+        write_aside(json_file, json.dumps(report, indent=2, default=str) + "\n")
+    if markdown_file is not None:
+        write_aside(markdown_file, f"{markdown(sheets(report))}\n{_told(report)}\n")
+
+
+def _told(report: dict[str, Any]) -> str:
+    """On what, with what, for how long."""
+    on, model = report["machine"], report.get("model")
+    parts = [
+        f"{on['processors']} processors ({on['processor']})",
+        f"torch {on['packages']['torch']}",
+        f"{on['threads']} threads a process",
+        f"load before {on['load_before']:.2f}",
+        f"generator {report['generator']}",
+    ]
+    parts += [f"{model['parameters']:,} parameters"] if model else []
+    parts += [f"{report['seconds'] / 60:.0f} minutes"] if "seconds" in report else []
+    return ", ".join(parts)
 
 
 def _started(
@@ -175,92 +173,6 @@ def _started(
     targets += [up.enter_context(peer(name, place)) for name in PEERS if name in wanted]
     limit = up.enter_context(in_process(place)) if IN_PROCESS in wanted else None
     return [target for target in targets if target.name in wanted], limit
-
-
-class Measuring:
-    """The loads of a run.
-
-    Args:
-        generator: of load.
-        options: of the command.
-        images: real ones.
-
-    Attributes:
-        rows: what was measured so far (``serving_tables.Row``).
-    """
-
-    def __init__(self, generator: str, options: dict[str, Any], images) -> None:
-        self.generator, self.options = generator, options
-        self.requests = {kind: requests_of(kind, images) for kind in options["kinds"]}
-        self.random = np.random.default_rng(options["seed"])
-        self.rows: list[dict[str, Any]] = []
-
-    def round(self, kind: str, number: int, targets: list[Target], limit: InProcess | None) -> None:
-        """Every load on every target once; the open loop follows what the closed one showed."""
-        requests, seconds = self.requests[kind], self.options["seconds"]
-        if limit is not None:
-            for batch in (1, 16):
-                self._limit(kind, number, limit, batch)
-        for clients in self.options["clients"]:
-            for target in targets:
-                self._warm(kind, target)
-
-                def closed(target=target, clients=clients):
-                    return serving_load.closed_loop(
-                        self.generator, target.url, requests, clients, seconds
-                    )
-
-                self._load(kind, number, target, closed, "closed", clients)
-        for target in targets:
-            rate = self.options["share"] * (capacity(self.rows, kind, target.name, number) or 0)
-            if not rate:
-                continue
-            times = serving_load.arrivals(rate, seconds, self.random)
-            self._warm(kind, target)
-
-            def opened(target=target, times=times):
-                return serving_load.open_loop(self.generator, target.url, requests, times)
-
-            self._load(kind, number, target, opened, "open", None)
-
-    def _limit(self, kind: str, number: int, limit: InProcess, batch: int) -> None:
-        endpoint, requests = ENDPOINT_OF[kind], self.requests[kind]
-        if self.options["warmup"]:
-            limit.measure(endpoint, requests, batch, self.options["warmup"])
-        told = limit.measure(endpoint, requests, batch, self.options["seconds"])
-        p50, p95, p99 = 1e3 * np.percentile(told["latencies"], (50, 95, 99))
-        self.rows.append(
-            {"kind": kind, "target": IN_PROCESS, "load": "in-process", "round": number}
-            | {"clients": None, "batch": batch, "rate": told["answers"] / told["seconds"]}
-            | {"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "errors": told["errors"]}
-            | {"late_share": 0.0, "cpu_ms": {IN_PROCESS: _each(told["cpu_seconds"], told)}}
-        )
-
-    def _warm(self, kind: str, target: Target) -> None:
-        if self.options["warmup"]:
-            requests, seconds = self.requests[kind], self.options["warmup"]
-            serving_load.closed_loop(self.generator, target.url, requests, 4, seconds)
-
-    def _load(self, kind, number, target: Target, send, load: str, clients: int | None) -> None:
-        parts = target.parts()
-        before = cpu_seconds(parts)
-        came = send()
-        after = cpu_seconds(parts)
-        used = {part: after[part] - before[part] for part in parts}
-        used["generator"] = came.cpu_seconds
-        count = max(1, came.answered)
-        self.rows.append(
-            {"kind": kind, "target": target.name, "load": load, "round": number}
-            | {"clients": clients, "batch": None, "rate": came.rate, "sent": came.sent}
-            | {f"p{q}_ms": came.percentile_ms(q) for q in (50, 95, 99)}
-            | {"errors": came.errors, "statuses": came.statuses, "lost": came.lost}
-            | {"late_share": came.late_share, "latest_ms": came.latest_ms}
-            | {"cpu_ms": {part: 1e3 * seconds / count for part, seconds in used.items()}}
-        )
-
-
-def _each(seconds: float, told: dict[str, Any]) -> float:
-    return 1e3 * seconds / told["answers"]
 
 
 if __name__ == "__main__":

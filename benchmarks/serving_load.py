@@ -192,6 +192,7 @@ def _result(command: list[str], place: str, variables: dict[str, str]) -> Load:
             _, status, used = os.wait4(process.pid, 0)
         except BaseException:
             process.kill()
+            process.wait()
             raise
         process.returncode = os.waitstatus_to_exitcode(status)
         result = Path(place, "result.json")

@@ -3,12 +3,15 @@
     serving_peer_fastapi.py RUN DEVICE PORT
 
 Calls run in as many threads as there are processors, so that one process can use them all;
-FastAPI's own pool of 40 threads would only have them wait for each other.
+FastAPI's own pool of 40 threads would only have them wait for each other. Batches are not filled up
+(``SIZES`` has 1), as nobody would do so by hand.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import anyio
 import uvicorn
@@ -16,25 +19,31 @@ from fastapi import FastAPI, Request, Response
 
 from tzk_core.devices import processors
 from tzk_core.service.service import Service
-from tzk_core.service.wire import RawRequest, normalised
+from tzk_core.service.sizes import SIZES, using
+from tzk_core.service.wire import RawAnswer, RawRequest, normalised
 
 KEEP_ALIVE_SECONDS = 75
 
 
 def app_of(service: Service) -> FastAPI:
     """An application that answers ``/predictions/<endpoint>/1.0``."""
-    app, threads = FastAPI(), []
 
-    @app.on_event("startup")
-    async def start() -> None:
-        threads.append(anyio.CapacityLimiter(processors()))
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # A limiter belongs to the event loop that it is made in.
+        app.state.threads = anyio.CapacityLimiter(processors())
+        yield
+
+    def answered(endpoint: str, raw: RawRequest) -> RawAnswer:
+        with using(SIZES):
+            return service.answer(endpoint, [raw])[0]
+
+    app = FastAPI(lifespan=lifespan)
 
     @app.post("/predictions/{endpoint}/1.0")
     async def predict(endpoint: str, request: Request) -> Response:
         raw = RawRequest(headers=normalised(request.headers), body=await request.body())
-        [answer] = await anyio.to_thread.run_sync(
-            service.answer, endpoint, [raw], limiter=threads[0]
-        )
+        answer = await anyio.to_thread.run_sync(answered, endpoint, raw, limiter=app.state.threads)
         return Response(answer.body, answer.status, dict(answer.headers), answer.content_type)
 
     return app

@@ -28,9 +28,9 @@ def cpu_seconds(parts: Parts) -> dict[str, float]:
 
 
 def memory_mb(process: psutil.Process) -> dict[str, float]:
-    """RSS and PSS (shared pages divided among those that share them) in MB."""
+    """RSS, PSS (shared pages divided among those that share them) and USS (without these) in MB."""
     told = process.memory_full_info()
-    return {"rss": told.rss / 1e6, "pss": told.pss / 1e6}
+    return {kind: getattr(told, kind) / 1e6 for kind in ("rss", "pss", "uss")}
 
 
 def machine(threads: int) -> dict[str, Any]:

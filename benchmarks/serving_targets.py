@@ -32,7 +32,8 @@ from tzk_export.archive import archive
 __all__ = ["PEERS", "InProcess", "Target", "addresses", "in_process", "ours", "parts_of", "peer"]
 
 HERE = Path(__file__).parent
-START_SECONDS = 180
+START_SECONDS = 300
+"""For a server to be ready: minutes, where others take its processors."""
 
 
 class Target(NamedTuple):
@@ -87,7 +88,12 @@ def ours(place: Place, config: Path | None = None) -> Iterator[Serving]:
     store = place.folder / "store"
     archive(place.run, store)
     settings = Settings(
-        model_store=store, port=0, device=place.device, threads=place.threads, config=config
+        model_store=store,
+        port=0,
+        device=place.device,
+        threads=place.threads,
+        config=config,
+        start_timeout=START_SECONDS,
     )
     with Serving(settings) as serving:
         yield serving

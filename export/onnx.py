@@ -107,8 +107,9 @@ def export(
             if progress:
                 progress(file.name, figures)
         report["shared_weights"] = {"file": SHARED, "sha256": sha256(folder / SHARED)}
-        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
-    return report
+        text = json.dumps(report, indent=2) + "\n"
+        (folder / REPORT).write_text(text)
+    return json.loads(text)
 
 
 def _must_be_free(to: Path) -> None:

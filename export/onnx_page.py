@@ -11,7 +11,7 @@ from tzk_core.config import FlowConfig, KnowledgeConfig, TzKConfig
 from tzk_core.model import TzK
 from tzk_core.randomness import generator
 
-from .onnx_check import MOST_LEVELS, MOST_NATS, MOST_PIXELS, MOST_PROBABILITY
+from .onnx_check import MOST_LEVELS, MOST_NATS, MOST_PIXELS, MOST_PROBABILITY, TIMES_ITS_OWN
 from .onnx_graphs import CANDIDATES, Field, Graph, graphs
 from .onnx_trace import OPSET
 
@@ -33,10 +33,10 @@ tzk_export.onnx_page > docs/onnx.md`.
   `outputs`, `weights_sha256` (of the run's `model.safetensors`), `tzk_version`,
   `torch_version`, `onnx_version`, `onnxruntime_version`, `opset`; all but plain text is JSON.
 - Each is checked when it is written, by onnx.checker and by onnxruntime against the library on
-  real images: log densities to {MOST_NATS:g} nats for each 1,000 dimensions, or four float32
-  steps of the value where these are larger, probabilities to {MOST_PROBABILITY:g}, images to
-  {MOST_LEVELS} grey level in {MOST_PIXELS:.1%} of the pixels. What it found is printed and
-  stored. `--no-check` leaves it out.
+  real images: probabilities to {MOST_PROBABILITY:g}, images to {MOST_LEVELS} grey level in
+  {MOST_PIXELS:.1%} of the pixels, log densities to {MOST_NATS:g} nats for each 1,000 dimensions of
+  the library's in float64 (or {TIMES_ITS_OWN:g} × the library's own error in float32, where that is
+  more: see below). What it found is printed and stored. `--no-check` leaves it out.
 - A path `mnist/3` is `mnist.3` in the name of a file. `--absent` adds `sampler-absent.…` and
   `conditional-absent.…`, of e = 0; `--knowledge mnist,mnist/3` leaves out the files of other
   paths.
@@ -52,6 +52,22 @@ Of a model of 3×32×32 images with the kinds `mnist` (a code of 10) and `mnist/
 """
 
 TAIL = """
+## How close they come
+
+In nats for each 1,000 dimensions, the largest of 200 images (99 % of them), on a flow of 8 steps a
+level and width 64 that was trained on MNIST for 5,000 steps; onnxruntime on one CPU thread:
+
+| | MNIST | Fashion-MNIST, which it never saw |
+|---|---|---|
+| file and library, both float32 | 0.95e-3 (0.95e-3) | 4.8e-3 (3.1e-3) |
+| file, from the library in float64 | 0.76e-3 (0.71e-3) | 4.5e-3 (1.9e-3) |
+| library in float32, from itself in float64 | 0.97e-3 (0.74e-3) | 5.7e-3 (2.2e-3) |
+| library in float32, an image alone and among 400 | 0.95e-3 (0.95e-3) | 4.3e-3 (3.3e-3) |
+
+One step of float32 at such a log p is 0.48e-3 of this unit. What is more is the rounding of the
+networks, which the flow makes large where an image is far from all that it was trained on, in a
+file and in the library alike. Sums of log-determinants are float64 in both.
+
 ## Running them
 
 ```python

@@ -88,12 +88,14 @@ def _log_sigmoid(x):
 
 
 def _by_parameter(module: nn.Module, shapes: list) -> tuple:
-    """The inputs' shapes as the parameters of ``forward`` take them, ``*rest`` as one."""
+    """The inputs' shapes as the parameters of ``forward`` take them, ``*rest`` as one.
+
+    Where nothing is left for ``*rest``, torch.export does not count it as a parameter.
+    """
     parameters = inspect.signature(module.forward).parameters.values()
-    if not any(one.kind is one.VAR_POSITIONAL for one in parameters):
-        return tuple(shapes)
-    named = len(parameters) - 1
-    return (*shapes[:named], tuple(shapes[named:]))
+    named = sum(one.kind is not one.VAR_POSITIONAL for one in parameters)
+    rest = shapes[named:]
+    return (*shapes[:named], tuple(rest)) if rest else tuple(shapes)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ with Σ the covariance of g over the same images, grows to either side of every 
 every combination of them, differences such as log p less the length of the PNG included.
 ``typicality`` is the rank of d among the distances of
 other held-out images, so it is uniform on images like those, and small for images that are unlike
-them in whichever direction. It is no probability of being out of distribution.
+them in whichever direction; beyond all of them it goes on falling, as an order
+(:meth:`Typicality.tail`). It is no probability of being out of distribution.
 
 g and Σ are fitted on one part of the held-out images, the ranks are of a second, and how uniform it
 is is told of a third.
@@ -115,17 +116,24 @@ class Typicality(BaseModel):
         return (g.unsqueeze(2) * precision * g.unsqueeze(1)).sum((1, 2))
 
     def tail(self, values: Tensor) -> Tensor:
-        """Typicality, float64 (B,), in [1/(n + 1), 1]; NaN where a statistic is not finite.
+        """Typicality, float64 (B,), in [0, 1]; NaN where a statistic is not finite.
 
-        It is (1 + the number of the n calibration images that lie at least as far out) / (n + 1).
+        It is (1 + the number of the n calibration images that lie at least as far out) / (n + 1),
+        at distance d beyond all of them times (1 + the farthest's distance) / (1 + d). So it falls
+        all the way, and images beyond the calibration's are told apart, not tied at 1/(n + 1).
+
+        For every α ≥ 1/(n + 1) it is at most α for the images for which the rank alone is, so for
+        at most a share α of images like the held-out ones. Below 1/(n + 1) it is an order, and no
+        probability: n images say nothing of rarer things.
         """
-        count = len(self.calibration)
-        tails = [
-            (1 + count - bisect_left(self.calibration, d)) / (count + 1)
-            for d in self.distance(values).tolist()
-        ]
+        tails = [self._tail(distance) for distance in self.distance(values).tolist()]
         found = torch.tensor(tails, dtype=torch.float64)
         return torch.where(values.isfinite().all(1), found, torch.nan)
+
+    def _tail(self, distance: float) -> float:
+        count, farthest = len(self.calibration), self.calibration[-1]
+        rank = (1 + count - bisect_left(self.calibration, distance)) / (count + 1)
+        return rank * (1 + farthest) / (1 + distance) if distance > farthest else rank
 
 
 class Fitted(NamedTuple):

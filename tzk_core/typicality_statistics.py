@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .data.decoding import encode_png
 from .densities import standard_normal
+from .flows.layer import summed
 
 if TYPE_CHECKING:
     from .model import TzK
@@ -51,15 +52,16 @@ def forward(model: TzK, t: Tensor) -> Levels:
     which tells of all levels together.
     """
     flow = model.flow
-    x, total, parts, log_dets = t, t.new_zeros(t.shape[0]), [], []
+    x, parts, log_dets, by_level = t, [], [], []
     for level, steps in enumerate(flow.levels):
-        x, log_det = steps.encode(flow.squeeze.encode(x)[0])
-        total = total + log_det
+        done = len(log_dets)
+        x = steps.encode_into(log_dets, flow.squeeze.encode(x)[0], None)
+        by_level.append(summed(log_dets[done:], x))
         x = flow._factor_out(x, level, parts)
-        log_dets.append(log_det)
     squares = [part.square().flatten(1).sum(1) for part in parts]
-    log_prob = standard_normal(torch.cat(parts, dim=1)) + total
-    return Levels(log_prob, torch.stack(squares, 1), torch.stack(log_dets, 1))
+    # One sum of all steps, as `encode` makes it, and not the sum of the levels' sums.
+    log_prob = standard_normal(torch.cat(parts, dim=1)) + summed(log_dets, t)
+    return Levels(log_prob, torch.stack(squares, 1), torch.stack(by_level, 1))
 
 
 def png_bits_per_dim(pixels: Tensor) -> Tensor:

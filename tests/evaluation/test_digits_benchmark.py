@@ -72,7 +72,7 @@ def test_what_is_done_is_kept_if_the_rest_fails(script, run, data, monkeypatch):
     def fails(*_, **__):
         raise script.UsageError("no samples today")
 
-    monkeypatch.setattr(script, "draw_classes", fails)
+    monkeypatch.setattr(script, "sampled", fails)
     result = measure(script, run, data)
     assert result.exit_code == 2
     assert "no samples today" in result.stderr

@@ -14,12 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from tiny_model import HELD_OUT, SIDE, png, tiny_model
 
 from tzk_core import errors
-from tzk_core.service import metrics
-from tzk_core.service.metrics_batch import waited
-from tzk_core.service.metrics_definitions import STAGES
-from tzk_core.service.metrics_labels import ENDPOINT_NAMES, OTHER, TITLES, error_labels
-from tzk_core.service.metrics_quality import held_out_bits, model_loaded
-from tzk_core.service.metrics_stages import Stopwatch, stage
+from tzk_core.service.metrics import files, front
+from tzk_core.service.metrics.batch import waited
+from tzk_core.service.metrics.definitions import STAGES
+from tzk_core.service.metrics.labels import ENDPOINT_NAMES, OTHER, TITLES, error_labels
+from tzk_core.service.metrics.quality import held_out_bits, model_loaded
+from tzk_core.service.metrics.stages import Stopwatch, stage
 from tzk_core.service.service import ENDPOINTS, Service
 from tzk_core.service.wire import RawRequest
 
@@ -29,7 +29,7 @@ B64 = base64.b64encode(IMAGE).decode()
 
 def read():
     """Every sample by its name and labels."""
-    return samples(metrics.exposition())
+    return samples(files.exposition())
 
 
 def samples(text):
@@ -180,9 +180,9 @@ def test_labels_stay_few_under_junk(labelled):
 
     def send(i):
         labelled.answer("tzk_nll", junk(i))
-        with metrics.front_request(f"junk-{i}") as request:
+        with front.front_request(f"junk-{i}") as request:
             request.status = 1000 + i
-        with metrics.front_request("tzk_nll") as request:
+        with front.front_request("tzk_nll") as request:
             request.status = 404
 
     send(0)
@@ -190,7 +190,7 @@ def test_labels_stay_few_under_junk(labelled):
     for i in range(1, 20):
         send(i)
     assert set(read()) == before
-    assert b"junk" not in metrics.exposition()
+    assert b"junk" not in files.exposition()
 
 
 def test_an_error_of_an_unknown_kind_is_other():
@@ -206,17 +206,17 @@ def test_an_error_of_an_unknown_kind_is_other():
 def test_the_front_counts_whatever_ends_a_request():
     grown = Since()
     in_flight = ("tzk_front_in_flight", ("endpoint", "tzk_sample"))
-    with metrics.front_request("tzk_sample") as request:
+    with front.front_request("tzk_sample") as request:
         assert read()[in_flight] == 1
         request.status = 503
-    with pytest.raises(ConnectionError), metrics.front_request("tzk_sample"):
+    with pytest.raises(ConnectionError), front.front_request("tzk_sample"):
         raise ConnectionError("the client left")
     assert read()[in_flight] == 0
     sample = {"endpoint": "tzk_sample"}
     assert grown("tzk_front_answers_total", **sample, status="503") == 1
     assert grown("tzk_front_answers_total", **sample, status="other") == 1
     assert grown("tzk_front_seconds_count", **sample, status_class="5xx") == 1
-    metrics.front_ready(True)
+    front.front_ready(True)
     assert read()[("tzk_front_ready",)] == 1
 
 
@@ -224,7 +224,7 @@ def test_a_disk_that_is_full_costs_no_answer(labelled, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tzk_core.service.metrics_batch.count_scores", full)
+    monkeypatch.setattr("tzk_core.service.metrics.batch.count_scores", full)
     [answer] = labelled.answer("tzk_nll", [RawRequest(body=IMAGE)])
     assert answer.status == 200
 
@@ -233,7 +233,7 @@ def test_a_disk_that_is_full_costs_no_answer(labelled, monkeypatch):
 
 WORKER = """
 import os, sys
-from tzk_core.service.metrics_definitions import ERRORS, STAGE_SECONDS, WORKERS
+from tzk_core.service.metrics.definitions import ERRORS, STAGE_SECONDS, WORKERS
 count = int(sys.argv[1])
 WORKERS.labels("0123456789ab").set(1)
 for _ in range(count):
@@ -244,10 +244,10 @@ sys.stdin.read()
 """
 READER = """
 import sys
-from tzk_core.service import metrics
+from tzk_core.service.metrics.files import exposition
 assert "torch" not in sys.modules, "the front would carry torch"
 for line in sys.stdin:
-    text = metrics.exposition()
+    text = exposition()
     print(len(text), flush=True)
     sys.stdout.flush()
     sys.stdout.buffer.write(text)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tzk_core.service import metrics_front  # noqa: F401 - its metrics join the registry
-from tzk_core.service.metrics_definitions import BITS, PERCENT, REGISTRY, SECONDS, STAGES, TAIL
+from tzk_core.service.metrics import front  # noqa: F401 - its metrics join the registry
+from tzk_core.service.metrics.definitions import BITS, PERCENT, REGISTRY, SECONDS, STAGES, TAIL
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus-rules.yml"
 ALARMS = [

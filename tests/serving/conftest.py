@@ -22,7 +22,9 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(store):
-    with Server(Settings(model_store=store, port=0, device="cpu", threads=1)) as server:
+    with Server(
+        Settings(model_store=store, port=0, device="cpu", threads=1, start_timeout=300)
+    ) as server:
         yield server
 
 
@@ -32,14 +34,18 @@ def serving(store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fronted")
     for name in ("tzk_nll", "tzk_sample"):
         shutil.copy(store / f"{name}.mar", folder)
-    with Serving(Settings(model_store=folder, port=0, device="cpu", threads=1)) as serving:
+    with Serving(
+        Settings(model_store=folder, port=0, device="cpu", threads=1, start_timeout=300)
+    ) as serving:
         yield serving
 
 
 @pytest.fixture(scope="session")
 def fronted(store):
     """All four endpoints behind the front."""
-    with Serving(Settings(model_store=store, port=0, device="cpu", threads=1)) as serving:
+    with Serving(
+        Settings(model_store=store, port=0, device="cpu", threads=1, start_timeout=300)
+    ) as serving:
         yield serving
 
 

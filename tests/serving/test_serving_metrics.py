@@ -26,7 +26,9 @@ def log(tmp_path_factory):
 def serving(store, log):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZK_LOGS", str(log))
-        with Serving(Settings(model_store=store, port=0, device="cpu", threads=1)) as serving:
+        with Serving(
+            Settings(model_store=store, port=0, device="cpu", threads=1, start_timeout=300)
+        ) as serving:
             yield serving
 
 

@@ -47,5 +47,7 @@ def export(
 
 
 def _tell(file: str, figures: dict[str, float]) -> None:
-    told = ", ".join(f"{name} {value:.2g}" for name, value in figures.items())
+    # Whose error a difference is, export.json has.
+    shown = {name: value for name, value in figures.items() if "_error_" not in name}
+    told = ", ".join(f"{name} {value:.2g}" for name, value in shown.items())
     click.echo(f"{file}\t{told}" if told else file)

@@ -50,6 +50,8 @@ COMMANDS = {
     "remove-knowledge": Lazy(
         "tzk_core.cli.knowledge:remove_knowledge", "Remove one kind of knowledge from a model."
     ),
+    "evaluate": Lazy("tzk_core.cli.evaluate:evaluate", "What a model is worth, in figures."),
+    "reproduce": Lazy("tzk_core.cli.reproduce:reproduce", "Run the paper's experiments again."),
     "score": Lazy("tzk_core.cli.score:score", "How likely each image is."),
     "sample": Lazy("tzk_core.cli.sample:sample", "New images of a kind."),
     "posterior": Lazy("tzk_core.cli.posterior:posterior", "Which kinds of knowledge apply."),

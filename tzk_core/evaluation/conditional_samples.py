@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..conditional import Observations
 from ..data.decoding import encode_png, grid
 from ..data.names import slugs
 from ..data.quantisation import LEVELS, to_pixels
@@ -25,9 +27,11 @@ from .held_out import Figure
 
 __all__ = [
     "ClassSamples",
+    "Drawn",
     "class_grid",
     "class_paths",
     "draw_classes",
+    "draw_images",
     "pixel_variance",
     "read_as_asked",
 ]
@@ -64,6 +68,45 @@ def class_paths(model: TzK, parent: str, label_names: list[str]) -> list[str]:
     return paths
 
 
+class Drawn(NamedTuple):
+    """Samples of one distribution, as levels."""
+
+    pixels: Tensor  # uint8 (n, C, H, W)
+    lost: Tensor  # bool (n,), those that were not finite: black
+    acceptance_rate: float  # accepted ÷ tried codes; 1 where there are none
+    resampled: bool  # whether codes ran out of tries and were resampled by importance
+
+
+def draw_images(
+    distribution: Observations,
+    n: int,
+    *,
+    first: int,
+    batch: int = 100,
+    tick: Callable[[int], None] | None = None,
+) -> Drawn:
+    """``n`` samples, the i-th from a generator of its own seeded ``first`` + i.
+
+    ``batch`` changes nothing but the memory that is needed. A sample that is not finite, which a
+    flow may give of a rare code, is kept as lost.
+    """
+    pixels, lost, tried, resampled = [], [], 0.0, False
+    for start in range(0, n, batch):
+        count = min(batch, n - start)
+        drawn = distribution.draw(count, rows=Rows.from_seed(first + start, count))
+        finite = drawn.images.isfinite().flatten(1).all(1)
+        shape = (-1, *[1] * (drawn.images.ndim - 1))
+        # t = −½ is black.
+        pixels.append(to_pixels(torch.where(finite.reshape(shape), drawn.images, -0.5)).cpu())
+        lost.append(~finite.cpu())
+        rate = 1.0 if drawn.acceptance_rate is None else drawn.acceptance_rate
+        tried += count / max(rate, 1e-12)
+        resampled = resampled or drawn.effective_sample_size is not None
+        if tick is not None:
+            tick(count)
+    return Drawn(torch.cat(pixels), torch.cat(lost), n / tried, resampled)
+
+
 def draw_classes(
     model: TzK,
     paths: list[str],
@@ -77,32 +120,27 @@ def draw_classes(
     """``n`` samples of each path at a temperature of z, codes at theirs.
 
     The seed of a path's first sample follows from ``seed`` and the path, so that the classes do
-    not share noise, and ``batch`` changes nothing but the memory that is needed.
-
-    A sample that is not finite, which a flow may give of a rare code, is kept as lost.
+    not share noise.
     """
-    pixels, rates, resampled, lost = [], [], False, []
-    for path in paths:
-        given = model.given(path, temperature=temperature)
-        first = int(torch.randint(2**62, (), generator=derived(seed, "samples", path)))
-        tried = 0.0
-        for start in range(0, n, batch):
-            count = min(batch, n - start)
-            drawn = given.draw(count, rows=Rows.from_seed(first + start, count))
-            finite = drawn.images.isfinite().flatten(1).all(1)
-            shape = (-1, *[1] * (drawn.images.ndim - 1))
-            # t = −½ is black.
-            images = torch.where(finite.reshape(shape), drawn.images, -0.5)
-            pixels.append(to_pixels(images).cpu())
-            lost.append(~finite.cpu())
-            tried += count / max(drawn.acceptance_rate, 1e-12)
-            resampled = resampled or drawn.effective_sample_size is not None
-            if tick is not None:
-                tick(count)
-        rates.append(n / tried)
-    labels = torch.arange(len(paths)).repeat_interleave(n)
+    drawn = [
+        draw_images(
+            model.given(path, temperature=temperature),
+            n,
+            first=int(torch.randint(2**62, (), generator=derived(seed, "samples", path))),
+            batch=batch,
+            tick=tick,
+        )
+        for path in paths
+    ]
     return ClassSamples(
-        torch.cat(pixels), labels, paths, temperature, seed, rates, resampled, torch.cat(lost)
+        pixels=torch.cat([each.pixels for each in drawn]),
+        labels=torch.arange(len(paths)).repeat_interleave(n),
+        paths=paths,
+        temperature=temperature,
+        seed=seed,
+        acceptance_rates=[each.acceptance_rate for each in drawn],
+        resampled=any(each.resampled for each in drawn),
+        lost=torch.cat([each.lost for each in drawn]),
     )
 
 

@@ -8,6 +8,7 @@ section 5).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +64,13 @@ class Among:
 
 @torch.no_grad()
 def logits_below(
-    model: TzK, paths: list[str], pixels: Tensor, *, draws: int = 16, seed: int
+    model: TzK,
+    paths: list[str],
+    pixels: Tensor,
+    *,
+    draws: int = 16,
+    seed: int,
+    tick: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Logits of p_enc(e = 1 ∣ parent, t) of several kinds below one parent, float64 (N, K).
 
@@ -83,12 +90,21 @@ def logits_below(
         logits = logits.double().reshape(len(t), -1, len(paths))
         # The logarithm of the number of draws cancels.
         found.append((logsigmoid(logits).logsumexp(1) - logsigmoid(-logits).logsumexp(1)).cpu())
+        if tick is not None:
+            tick(len(part))
     return torch.cat(found)
 
 
-def root_logits(model: TzK, name: str, pixels: Tensor, *, seed: int) -> Tensor:
+def root_logits(
+    model: TzK,
+    name: str,
+    pixels: Tensor,
+    *,
+    seed: int,
+    tick: Callable[[int], None] | None = None,
+) -> Tensor:
     """Logits of p_enc(e = 1 ∣ t) of a root kind, float64 (N,)."""
-    return logits_below(model, [name], pixels, draws=1, seed=seed)[:, 0]
+    return logits_below(model, [name], pixels, draws=1, seed=seed, tick=tick)[:, 0]
 
 
 def among(logits: Tensor, labels: Tensor, paths: list[str]) -> Among:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,10 +18,19 @@ from ..model import TzK
 from ..randomness import Rows, derived, rows
 from .figures import mean_of
 from .held_out import Figure
+from .settings import DRAWS
 
-__all__ = ["DRAWS", "Likelihood", "likelihood_table", "log_prob_by_child"]
+__all__ = [
+    "DRAWS",
+    "Likelihood",
+    "Measured",
+    "Row",
+    "likelihood_rows",
+    "likelihood_table",
+    "log_prob_by_child",
+    "measure_rows",
+]
 
-DRAWS = (1, 16, 256)
 BATCH = 64
 
 
@@ -29,7 +39,7 @@ class Likelihood:
     """One row of the table."""
 
     distribution: str  # "p(t)", "p(t|mnist)", …
-    estimator: str  # "prior", "importance", "reconstruction"
+    estimator: str  # "prior", "importance", "reconstruction", "encoder"
     draws: int | None  # N of the importance estimate
     nats: Figure  # an image, of its 256 levels
     bits: Figure  # bits/dim on D
@@ -37,7 +47,88 @@ class Likelihood:
     effective_sample_size: Figure | None  # of N
 
 
+class Row(NamedTuple):
+    """What a row of the table will be of."""
+
+    distribution: str
+    estimator: str  # "prior", "importance", "reconstruction" or "encoder"
+    draws: int | None  # N of the importance estimate
+    groups: list[tuple[str, Tensor]]  # (path, index of the images that it is asked for)
+    tag: str  # "prior", "root", "child" or "class"; of the random numbers too
+
+    @property
+    def images(self) -> int:
+        return sum(len(index) for _, index in self.groups)
+
+
+class Measured(NamedTuple):
+    """A row with log p of every image, for differences from other rows."""
+
+    row: Likelihood
+    log_prob: Tensor  # nats, of the density of t, float64 (N,); NaN for images not asked for
+
+
+def likelihood_rows(
+    model: TzK,
+    parent: str | None,
+    own: list[tuple[str, Tensor]],
+    count: int,
+    *,
+    draws: tuple[int, ...] = DRAWS,
+    encoder: bool = False,
+) -> list[Row]:
+    """The rows for ``count`` images of one source.
+
+    Args:
+        parent: the root kind that all of them have; None where none has all.
+        own: (path of a class, index of the images that have it).
+        draws: N of the importance estimates.
+        encoder: whether the `encoder` estimator of ``parent`` is asked for too.
+    """
+    every = torch.arange(count)
+    found = [Row("p(t)", "prior", None, [("", every)], "prior")]
+
+    def by_estimator(name: str, groups: list[tuple[str, Tensor]], tag: str) -> None:
+        found.extend(Row(name, "importance", n, groups, tag) for n in draws)
+        found.append(Row(name, "reconstruction", None, groups, tag))
+
+    if parent is not None:
+        by_estimator(f"p(t|{parent})", [(parent, every)], "root")
+        if encoder:
+            found.append(Row(f"p(t|{parent})", "encoder", None, [(parent, every)], "root"))
+        if model.find(parent).child is not None:
+            name = f"p(t|{parent}) by the child's prior"
+            found.extend(Row(name, "importance", n, [(parent, every)], "child") for n in draws)
+    if own := [(path, index) for path, index in own if len(index)]:
+        above = f"{parent}/" if parent is not None else ""
+        by_estimator(f"p(t|{above}own class)", own, "class")
+    return found
+
+
 @torch.no_grad()
+def measure_rows(
+    model: TzK,
+    asked: list[Row],
+    pixels: Tensor,
+    native_dims: Tensor,
+    *,
+    seed: int,
+    tick: Callable[[int], None] | None = None,
+) -> list[Measured]:
+    """The rows, all on the same images with the same dequantisation noise, so that their
+    differences have smaller errors than their figures.
+
+    Args:
+        pixels: uint8 (N, C, H, W).
+        native_dims: int64 (N,).
+        tick: called with the number of images of each batch; in all ``Σ row.images``.
+    """
+    noise = rows(derived(seed, "likelihood", "noise"), len(pixels)).uniform(*pixels.shape[1:])
+    t = dequantise(pixels, noise).to(model.device)
+    table = _Table(model, t, native_dims, seed, tick)
+    return [table.measured(row) for row in asked]
+
+
 def likelihood_table(
     model: TzK,
     pixels: Tensor,
@@ -51,50 +142,28 @@ def likelihood_table(
 ) -> list[Likelihood]:
     """Of p(t), p(t | parent), the same by the child's prior, and p(t | own class).
 
-    All on the same images with the same dequantisation noise, so that the rows' differences have
-    smaller errors than their figures.
-
     Args:
         pixels: uint8 (N, C, H, W).
         native_dims: int64 (N,).
         labels: index into ``paths``, (N,).
         paths: of the classes, all below one parent of the first level.
         draws: N of the importance estimates.
-        tick: called with the number of images of each pass; there are ``2 + 3·(len(draws) + 1)``
-            passes, less the reconstruction that the child's prior has not.
+        tick: called with the number of images of each batch; there are ``2 + 3·(len(draws) + 1)``
+            passes over them, less the reconstruction that the child's prior has not.
     """
-    parent = _parent_of(paths)
-    noise = rows(derived(seed, "likelihood", "noise"), len(pixels)).uniform(*pixels.shape[1:])
-    t = dequantise(pixels, noise).to(model.device)
-    every = torch.arange(len(t))
     own = [(path, (labels == k).nonzero().squeeze(1)) for k, path in enumerate(paths)]
-    table = _Table(model, t, native_dims, seed, tick)
-
-    def by_estimator(name: str, groups: list[tuple[str, Tensor]], tag: str) -> None:
-        for n in draws:
-            table.row(name, "importance", n, groups, tag)
-        table.row(name, "reconstruction", None, groups, tag)
-
-    table.row("p(t)", "prior", None, [("", every)], "prior")
-    by_estimator(f"p(t|{parent})", [(parent, every)], "root")
-    if model.find(parent).child is not None:
-        for n in draws:
-            table.row(
-                f"p(t|{parent}) by the child's prior", "importance", n, [(parent, every)], "child"
-            )
-    by_estimator(f"p(t|{parent}/own class)", [g for g in own if len(g[1])], "class")
-    return table.rows
+    asked = likelihood_rows(model, _parent_of(paths), own, len(pixels), draws=draws)
+    return [m.row for m in measure_rows(model, asked, pixels, native_dims, seed=seed, tick=tick)]
 
 
 class _Table:
     def __init__(self, model: TzK, t: Tensor, native: Tensor, seed: int, tick) -> None:
         self.model, self.t, self.native, self.seed, self.tick = model, t, native, seed, tick
-        self.rows: list[Likelihood] = []
 
-    def row(self, name: str, estimator: str, draws: int | None, groups, tag: str) -> None:
-        """Adds a row: ``groups`` are (path, index of the images that it is asked for)."""
-        log_p = torch.empty(len(self.t), dtype=torch.float64)
-        sizes = torch.empty(len(self.t), dtype=torch.float64) if draws else None
+    def measured(self, asked: Row) -> Measured:
+        name, estimator, draws, groups, tag = asked
+        log_p = torch.full((len(self.t),), torch.nan, dtype=torch.float64)
+        sizes = torch.full_like(log_p, torch.nan) if draws else None
         for path, members in groups:
             for index in members.split(BATCH):
                 part = self.t[index]
@@ -107,18 +176,20 @@ class _Table:
                 if self.tick is not None:
                     self.tick(len(part))
         dims = math.prod(self.model.observation_shape)
-        nats = nll_nats(log_p, dims)
-        self.rows.append(
-            Likelihood(
-                distribution=name,
-                estimator=estimator,
-                draws=draws,
-                nats=mean_of(nats, name, "nats"),
-                bits=mean_of(bits_per_dim(nats, dims), name, f"bits/dim on D = {dims}"),
-                bits_native=mean_of(bits_per_dim(nats, self.native), name, _native(self.native)),
-                effective_sample_size=None if sizes is None else mean_of(sizes, name, "draws"),
-            )
+        asked_for = torch.cat([index for _, index in groups]).sort().values
+        nats, native = nll_nats(log_p, dims)[asked_for], self.native[asked_for]
+        row = Likelihood(
+            distribution=name,
+            estimator=estimator,
+            draws=draws,
+            nats=mean_of(nats, name, "nats"),
+            bits=mean_of(bits_per_dim(nats, dims), name, f"bits/dim on D = {dims}"),
+            bits_native=mean_of(bits_per_dim(nats, native), name, _native(native)),
+            effective_sample_size=(
+                None if sizes is None else mean_of(sizes[asked_for], name, "draws")
+            ),
         )
+        return Measured(row, log_p)
 
     def _estimate(self, t, path, estimator, draws, tag, source):
         if estimator == "prior":

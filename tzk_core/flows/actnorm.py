@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -61,5 +63,7 @@ class ActNorm(Invertible):
         return self.bias.reshape(shape), scale
 
     def _log_det(self, x: Tensor) -> Tensor:
-        positions = x[0, 0].numel() if x.shape[0] else 1
-        return (self.log_scale.sum() * positions).expand(x.shape[0])
+        positions = math.prod(x.shape[2:])
+        # In float64: the sum's rounding would count once for every position.
+        total = self.log_scale.sum(dtype=torch.float64) * positions
+        return total.to(x.dtype).expand(x.shape[0])

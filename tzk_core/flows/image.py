@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .layer import Invertible, check_batch
+from .layer import Invertible, check_batch, summed
 from .squeeze import Squeeze, depth_to_space, space_to_depth
 from .step import StepFlow
 
@@ -62,26 +62,24 @@ class ImageFlow(Invertible):
 
     def encode(self, t: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_batch("t", t, self.shape)
-        parts, total = [], t.new_zeros(t.shape[0])
+        parts, log_dets = [], []
         for level, steps in enumerate(self.levels):
             t, _ = self.squeeze.encode(t)
-            t, log_det = steps.encode(t, context)
-            total = total + log_det
+            t = steps.encode_into(log_dets, t, context)
             t = self._factor_out(t, level, parts)
-        return torch.cat(parts, dim=1), total
+        return torch.cat(parts, dim=1), summed(log_dets, t)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_batch("z", z, self.latent_shape)
-        parts, total = list(z.split(self.level_channels, dim=1)), z.new_zeros(z.shape[0])
-        t = parts.pop()
+        parts = list(z.split(self.level_channels, dim=1))
+        t, log_dets = parts.pop(), []
         for level in reversed(range(len(self.levels))):
-            t, log_det = self.levels[level].decode(t, context)
-            total = total + log_det
+            t = self.levels[level].decode_into(log_dets, t, context)
             t, _ = self.squeeze.decode(t)
             if level:
                 out = depth_to_space(parts.pop(), self._factor(level - 1))
                 t = torch.cat((out, t), dim=1)
-        return t, total
+        return t, summed(log_dets, z)
 
     @torch.no_grad()
     def initialize(self, t: Tensor, context: Tensor | None = None) -> Tensor:

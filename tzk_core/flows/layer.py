@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Chain", "Invertible", "check_batch"]
+__all__ = ["Chain", "Invertible", "check_batch", "summed"]
 
 
 class Invertible(nn.Module):
@@ -39,24 +39,51 @@ class Chain(Invertible):
         self.layers = nn.ModuleList(layers)
 
     def encode(self, t: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        total = t.new_zeros(t.shape[0])
-        for layer in self.layers:
-            t, log_det = layer.encode(t, context)
-            total = total + log_det
-        return t, total
+        log_dets: list[Tensor] = []
+        t = self.encode_into(log_dets, t, context)
+        return t, summed(log_dets, t)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        total = z.new_zeros(z.shape[0])
+        log_dets: list[Tensor] = []
+        z = self.decode_into(log_dets, z, context)
+        return z, summed(log_dets, z)
+
+    def encode_into(self, log_dets: list[Tensor], t: Tensor, context: Tensor | None) -> Tensor:
+        """z; the layers' log-determinants, for one sum of them all, go into ``log_dets``."""
+        for layer in self.layers:
+            if isinstance(layer, Chain):
+                t = layer.encode_into(log_dets, t, context)
+            else:
+                t, log_det = layer.encode(t, context)
+                log_dets.append(log_det)
+        return t
+
+    def decode_into(self, log_dets: list[Tensor], z: Tensor, context: Tensor | None) -> Tensor:
+        """t, likewise."""
         for layer in reversed(self.layers):
-            z, log_det = layer.decode(z, context)
-            total = total + log_det
-        return z, total
+            if isinstance(layer, Chain):
+                z = layer.decode_into(log_dets, z, context)
+            else:
+                z, log_det = layer.decode(z, context)
+                log_dets.append(log_det)
+        return z
 
     @torch.no_grad()
     def initialize(self, t: Tensor, context: Tensor | None = None) -> Tensor:
         for layer in self.layers:
             t = layer.initialize(t, context)
         return t
+
+
+def summed(log_dets: Sequence[Tensor], like: Tensor) -> Tensor:
+    """The sum of log-determinants, each (B,), in the dtype of ``like``, whose batch it is.
+
+    It is worked out in float64: those of a deep flow are thousands of nats, of which float32 loses
+    up to 2.4e-4 with every term that is added.
+    """
+    if not log_dets:
+        return like.new_zeros(like.shape[0])
+    return torch.stack(tuple(log_dets)).sum(0, dtype=torch.float64).to(like.dtype)
 
 
 def check_batch(name: str, x: Tensor, shape: tuple[int, ...]) -> None:

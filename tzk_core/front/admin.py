@@ -76,7 +76,7 @@ class AdminApp:
         )
 
     async def _metrics(self) -> Answer:
-        from tzk_core.service.metrics import CONTENT_TYPE, exposition
+        from tzk_core.service.metrics.files import CONTENT_TYPE, exposition
 
         ours = await asyncio.to_thread(exposition)
         theirs = await self._theirs()

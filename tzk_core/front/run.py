@@ -187,7 +187,7 @@ async def _tick(listeners: tuple[Listener, ...], keys: Keys) -> None:
 
 
 def _counting() -> dict[str, Any]:
-    from tzk_core.service.metrics import front_ready, front_request
+    from tzk_core.service.metrics.front import front_ready, front_request
 
     return {"front_ready": front_ready, "front_request": front_request}
 

@@ -18,6 +18,7 @@ import psutil
 from tzk_core.errors import UsageError, WorkFailed
 from tzk_core.front.keys import KEYS_VARIABLE
 from tzk_core.front.worker_log import failures, said_last
+from tzk_core.launcher.guard import Guard
 from tzk_core.launcher.java import find_java
 from tzk_core.launcher.settings import Settings, read_properties
 from tzk_core.ports import HOST, must_be_free
@@ -32,7 +33,8 @@ class Server:
     """A running server, as a context manager: ready inside it, ended after it.
 
     Every server has its own temporary folder, log folder, pid file and session, so that none
-    meets another's files and ending one ends nothing else.
+    meets another's files and ending one ends nothing else. A guard ends it when the launcher is
+    killed (:mod:`tzk_core.launcher.guard`).
 
     Raises:
         UsageError: the call is wrong (no archives, no such configuration).
@@ -46,6 +48,7 @@ class Server:
         self.ports = settings.ports()
         self._cleanup = contextlib.ExitStack()
         self._process: subprocess.Popen | None = None
+        self._guard: Guard | None = None
 
     @property
     def url(self) -> str:
@@ -95,6 +98,9 @@ class Server:
                 self._end(patience)
         finally:
             self._process = None
+            if self._guard is not None:
+                self._guard.release()
+                self._guard = None
             self._cleanup.close()
 
     def start(self) -> None:
@@ -125,6 +131,7 @@ class Server:
             *("--python", sys.executable, "-f", str(config), "-ncs"),
             *("-s", str(settings.model_store.resolve())),
         ]
+        self._guard = Guard(folder)
         self._process = subprocess.Popen(
             command,
             cwd=folder,
@@ -132,9 +139,11 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=self._output(),
             stderr=subprocess.STDOUT,
-            # Ctrl-C in the terminal reaches us alone, and we end it in order.
+            # Ctrl-C in the terminal reaches us alone, and we end it in order. Its workers are in
+            # its process group, which the guard can end as a whole.
             start_new_session=True,
         )
+        self._guard.watch(self._process.pid)
         (folder / "server.pid").write_text(f"{self._process.pid}\n")
 
     def _private_folder(self) -> Path:

@@ -39,8 +39,8 @@ class NllAnswer(Answer):
     )
     typicality: float | None = Field(
         description="share of held-out images that are at least as unusual as this one, to "
-        "either side (a tail probability, uniform on images like them); no probability of being "
-        "out of distribution"
+        "either side (a tail probability, uniform on images like them), falling further beyond "
+        "all of these; no probability of being out of distribution"
     )
     percentile: float | None = Field(
         description="share of held-out images, in percent, whose log p(t) is not above this one's"

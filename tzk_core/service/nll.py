@@ -21,7 +21,8 @@ from tzk_core.service.paths import must_know
 from tzk_core.service.pictures import prepared, stacked
 from tzk_core.service.requests import NllRequest
 from tzk_core.service.seeds import noisy, parts, seed_of
-from tzk_core.typicality import Typicality, stored_typicality
+from tzk_core.service.usual import usual
+from tzk_core.typicality import Typicality
 from tzk_core.typicality_statistics import Levels, forward, statistics
 
 if TYPE_CHECKING:
@@ -78,12 +79,11 @@ def _score(model: TzK, group: list[_Work]) -> list[NllAnswer]:
         log_prob = log_mean_exp(torch.stack([log_prior, *more], 1), 1)
     else:
         log_prob = log_prior
-    held_out = sorted(model.statistics.get("held_out_log_prob", []))
-    usual = stored_typicality(model)
-    if isinstance(usual, Typicality):
-        tails = usual.tail(statistics(Levels(*map(torch.cat, zip(*passed))), pixels)).tolist()
+    held_out, typicality = usual(model)
+    if isinstance(typicality, Typicality):
+        tails = typicality.tail(statistics(Levels(*map(torch.cat, zip(*passed))), pixels)).tolist()
     else:
-        tails = [usual] * len(group)
+        tails = [typicality] * len(group)
     return [
         _answer(work, p.item(), p_prior.item(), tail, held_out)
         for work, p, p_prior, tail in zip(

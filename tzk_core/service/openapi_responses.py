@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tzk_core.service.openapi_examples import ANSWERED, UNKNOWN
+from tzk_core.service.openapi_answers import ANSWERED
 from tzk_core.service.openapi_schemas import answer_schema, ref
 from tzk_core.service.requests import Asked
 from tzk_core.service.wire import JSON, NPY, PNG, PROBLEM
@@ -37,6 +37,9 @@ HEADERS = {
     "WWW-Authenticate": {"description": "Bearer", "schema": {"type": "string"}},
     "Allow": {"description": "the methods there are", "schema": {"type": "string"}},
 }
+
+UNKNOWN = ANSWERED["tzk_nll"]["list"][1]
+"""The problem of a name that the model does not know."""
 
 # status: (name in components, what it means, its own headers)
 PROBLEMS = {

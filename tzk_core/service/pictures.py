@@ -14,7 +14,7 @@ from tzk_core.data.decoding import decode_image, encode_png
 from tzk_core.data.decoding import grid as grid_of
 from tzk_core.data.preparation import Preparation, Prepared
 from tzk_core.errors import TzkError
-from tzk_core.service.metrics_stages import stage
+from tzk_core.service.metrics.stages import stage
 
 __all__ = ["base64_png", "grid_png", "npy", "prepared", "stacked"]
 

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from tzk_core.composition import LOW_SAMPLE_SIZE, LowSampleSize, hardly_overlap
-from tzk_core.conditional import Draw, Prior
+from tzk_core.conditional import Draw, Observations, Prior
 from tzk_core.data.decoding import encode_png
 from tzk_core.data.quantisation import nll_nats, to_pixels
 from tzk_core.errors import InvalidRequest, TzkError
 from tzk_core.randomness import Rows
+from tzk_core.service.acceptance import Acceptance, of_draws, of_seeds
 from tzk_core.service.answers import Reasons, SampleAnswer, Sampled, finite
 from tzk_core.service.isolation import attempted, in_groups
 from tzk_core.service.paths import must_know
@@ -104,12 +105,8 @@ def sample(model: TzK, requests: Sequence[SampleRequest | TzkError]) -> list[Sam
     def key(work: _Work):
         asked = work.asked
         same = (asked.title, asked.temperature, asked.code_temperature, asked.paper_sampler)
-        # The acceptance rate is of one draw: where it is told, others must not be in it. Several
-        # kinds are a population of particles an image, which no batch makes cheaper.
-        # Without knowledge no code is drawn, and there is no rate.
-        tells_rate = asked.format == "json" and asked.title is not None
-        alone = tells_rate or _several(asked)
-        return (*same, id(work) if alone else None)
+        # Several kinds are a population of particles an image, which no batch makes cheaper.
+        return (*same, id(work) if _several(asked) else None)
 
     return in_groups(
         attempted(prepare, requests),
@@ -122,33 +119,33 @@ def sample(model: TzK, requests: Sequence[SampleRequest | TzkError]) -> list[Sam
 def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
     """The images of requests that differ in number, seed and format alone."""
     asked = group[0].asked
+    distribution = _distribution(model, asked)
     seeds = [seed for work in group for seed in work.seeds]
     several = [seeds[part] for part in parts(len(seeds))] if _several(asked) else None
-    pieces = several or filled_seeds(seeds)
-    drawn = [_draw(model, asked, piece) for piece in pieces]
+    drawn = [_draw(distribution, piece) for piece in several or filled_seeds(seeds)]
     t = torch.cat([draw.images for draw in drawn])[: len(seeds)]
     usable = torch.isfinite(t).flatten(1).all(1).cpu()
     pixels = to_pixels(torch.nan_to_num(t)).cpu()
-    rates = [draw.acceptance_rate for draw in drawn]
-    sizes = [d.effective_sample_size for d in drawn if d.effective_sample_size is not None]
+    found = _acceptances(distribution, group, drawn)
+    nlls = iter(_nlls(model, group, pixels))
     results, start = [], 0
-    for work in group:
+    for work, acceptance in zip(group, found, strict=True):
         part = slice(start, start + work.asked.n)
         start = part.stop
+        told = [next(nlls) for _ in work.seeds] if _tells(work) else []
         if not usable[part].all():
             results.append(_overflow(work.asked))
             continue
-        told = work.asked.format == "json"
         results.append(
             Samples(
                 pixels=pixels[part].numpy(),
                 seeds=work.seeds,
                 path=work.asked.title,
                 temperature=work.asked.temperature,
-                acceptance_rate=None if None in rates else sum(rates) / len(rates),
-                effective_sample_size=min(sizes, default=None),
-                exact=all(draw.exact for draw in drawn),
-                nlls=_nlls(model, pixels[part], work.seeds) if told else [],
+                acceptance_rate=acceptance.rate,
+                effective_sample_size=acceptance.effective_sample_size,
+                exact=acceptance.exact,
+                nlls=told,
             )
         )
     return results
@@ -158,27 +155,56 @@ def _several(asked: SampleRequest) -> bool:
     return len([*(asked.given or []), *(asked.absent or [])]) > 1
 
 
-def _draw(model: TzK, asked: SampleRequest, seeds: list[int]) -> Draw:
-    rows = Rows(seeds)
+def _tells(work: _Work) -> bool:
+    """Whether the answer has figures beside the pictures."""
+    return work.asked.format == "json"
+
+
+def _distribution(model: TzK, asked: SampleRequest) -> Observations:
     if asked.title is None:
-        return Prior(model, asked.temperature).draw(len(seeds), rows=rows)
-    distribution = model.given(
+        return Prior(model, asked.temperature)
+    return model.given(
         *(asked.given or []),
         absent=asked.absent or [],
         temperature=asked.temperature,
         code_temperature=asked.code_temperature,
         paper_sampler=asked.paper_sampler,
     )
+
+
+def _draw(distribution: Observations, seeds: list[int]) -> Draw:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LowSampleSize)  # the answer's notes say it
-        return distribution.draw(len(seeds), rows=rows)
+        return distribution.draw(len(seeds), rows=Rows(seeds))
 
 
-def _nlls(model: TzK, pixels: torch.Tensor, seeds: list[int]) -> list[float]:
-    """Of the pictures as sent, so that tzk_nll says the same of each with its seed."""
-    log_probs = []
+def _acceptances(
+    distribution: Observations, group: list[_Work], drawn: list[Draw]
+) -> list[Acceptance]:
+    """Of each request's own seeds, where its answer tells of it."""
+    whole = of_draws(drawn)
+    if len(group) == 1 or whole.rate is None:  # nothing was refused, so all are alike
+        return [whole] * len(group)
+    resampled = whole.effective_sample_size is not None  # of which a header tells too
+    return [
+        of_seeds(distribution, work.seeds) if resampled or _tells(work) else whole for work in group
+    ]
+
+
+def _nlls(model: TzK, group: list[_Work], pixels: torch.Tensor) -> list[float]:
+    """Of the pictures as sent, so that tzk_nll says the same of each with its seed.
+
+    Args:
+        group: of requests, some of which tell figures.
+        pixels: of all of them in order, uint8 (N, C, H, W).
+    """
+    tells = [_tells(work) for work in group for _ in work.seeds]
+    if not any(tells):
+        return []
+    seeds = [seed for work in group if _tells(work) for seed in work.seeds]
+    told, log_probs = pixels[torch.tensor(tells)], []
     for part, size in filled(len(seeds), ROWS_AT_ONCE):
-        t = noisy(model, pixels[part], Rows(seeds[part]))
+        t = noisy(model, told[part], Rows(seeds[part]))
         whole = torch.cat([t, t[-1:].expand(size - len(t), *t.shape[1:])])
         log_probs.append(model.prior.log_prob(whole)[: len(t)])
     return nll_nats(torch.cat(log_probs).double().cpu(), pixels[0].numel()).tolist()

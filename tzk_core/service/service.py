@@ -14,8 +14,8 @@ from tzk_core.hub import CONFIG, load_config
 from tzk_core.service import logs
 from tzk_core.service.answers import NllAnswer
 from tzk_core.service.interpolate import Between, interpolate
-from tzk_core.service.metrics_batch import Watch
-from tzk_core.service.metrics_quality import model_loaded
+from tzk_core.service.metrics.batch import Watch
+from tzk_core.service.metrics.quality import model_loaded
 from tzk_core.service.nll import score
 from tzk_core.service.parsing import Parsed, parse
 from tzk_core.service.posterior import Judged, posterior

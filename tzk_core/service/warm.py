@@ -89,7 +89,8 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 def _probes(model: TzK, endpoint: str) -> Iterator[Probe]:
-    if endpoint in ("tzk_nll", "tzk_interpolate"):
+    # Samples are told with their likelihood too.
+    if endpoint in ("tzk_nll", "tzk_sample", "tzk_interpolate"):
         yield lambda size: model.flow.encode(_images(model, size))[0]
     if endpoint in ("tzk_sample", "tzk_interpolate"):
         yield lambda size: model.prior.draw(size, rows=_rows(size)).images

@@ -278,14 +278,21 @@ def parse_recipe(
 
 
 def builtin_recipes() -> dict[str, Any]:
-    """The recipes that come with tzk, by name."""
+    """The recipes that come with tzk, by name; ``paper/NAME`` are those of ``tzk reproduce``."""
     try:
         folder = resources.files("tzk_recipes")
     except ModuleNotFoundError:
         # A checkout on the path without an installation has them beside the library.
         folder = Path(__file__).parents[2] / "recipes"
-    found = {f.name.removesuffix(".yaml"): f for f in folder.iterdir() if f.name.endswith(".yaml")}
-    return dict(sorted(found.items()))
+    places = {"": folder, "paper/": folder / "paper"}
+    found = {
+        prefix + file.name.removesuffix(".yaml"): file
+        for prefix, place in places.items()
+        for file in place.iterdir()
+        if file.name.endswith(".yaml")
+    }
+    # Those of the paper's experiments last.
+    return dict(sorted(found.items(), key=lambda item: ("/" in item[0], item[0])))
 
 
 def folder_recipe(

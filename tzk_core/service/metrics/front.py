@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from tzk_core.service.metrics_definitions import REGISTRY, SECONDS
-from tzk_core.service.metrics_labels import endpoint_label, status_class, status_label
+from tzk_core.service.metrics.definitions import REGISTRY, SECONDS
+from tzk_core.service.metrics.labels import endpoint_label, status_class, status_label
 
 __all__ = [
     "FRONT_ANSWERS",

@@ -12,7 +12,7 @@ from prometheus_client import Histogram
 
 from tzk_core.data.quantisation import bits_per_dim, nll_nats
 from tzk_core.service.answers import NllAnswer
-from tzk_core.service.metrics_definitions import (
+from tzk_core.service.metrics.definitions import (
     BITS_PER_DIM,
     HELD_OUT_BITS_PER_DIM,
     PERCENTILE,

@@ -19,7 +19,7 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from tzk_core.service.metrics_definitions import REGISTRY, VARIABLE, WORKERS_ENDED
+from tzk_core.service.metrics.definitions import REGISTRY, VARIABLE, WORKERS_ENDED
 
 __all__ = ["CONTENT_TYPE", "exposition"]
 

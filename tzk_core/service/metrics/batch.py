@@ -15,10 +15,10 @@ from typing import Any
 
 from tzk_core.errors import TzkError
 from tzk_core.service.logs import about
-from tzk_core.service.metrics_definitions import ANSWERS, BATCH_REQUESTS, ERRORS, STAGE_SECONDS
-from tzk_core.service.metrics_labels import endpoint_label, error_labels, status_class
-from tzk_core.service.metrics_quality import count_scores
-from tzk_core.service.metrics_stages import Stopwatch
+from tzk_core.service.metrics.definitions import ANSWERS, BATCH_REQUESTS, ERRORS, STAGE_SECONDS
+from tzk_core.service.metrics.labels import endpoint_label, error_labels, status_class
+from tzk_core.service.metrics.quality import count_scores
+from tzk_core.service.metrics.stages import Stopwatch
 from tzk_core.service.wire import RawAnswer
 
 __all__ = ["REQUEST_ID", "REQUEST_START", "Watch", "waited"]

@@ -2,7 +2,18 @@
 
 Set PROMETHEUS_MULTIPROC_DIR to one folder for all processes of a server, before they start:
 workers and the front write there, and ``exposition`` adds up. Without it, figures are the process's
-own. Nothing here imports torch, so that the front stays small.
+own. Nothing here imports torch, so that the front stays small; and this file imports nothing, so
+that the front's metrics do not join the workers' registry.
+
+===============  ===================================================================
+``definitions``  the workers' metrics, with their labels and buckets
+``labels``       values of labels, from short lists
+``stages``       where the time of a batch goes
+``batch``        one batch of a worker, as metrics and logs see it
+``quality``      how the images that come compare with held-out ones
+``front``        what the front counts of each request
+``files``        ``exposition``: the text that Prometheus reads, of all processes
+===============  ===================================================================
 
 ==========================  =========  ==========================  ===============================
 metric                      type       labels                      written by
@@ -27,8 +38,3 @@ tzk_front_ready             gauge                                  front
 """
 
 from __future__ import annotations
-
-from tzk_core.service.metrics_files import CONTENT_TYPE, exposition
-from tzk_core.service.metrics_front import FrontRequest, front_ready, front_request
-
-__all__ = ["CONTENT_TYPE", "FrontRequest", "exposition", "front_ready", "front_request"]

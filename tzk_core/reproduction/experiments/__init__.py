@@ -1,0 +1,1 @@
+"""Each of the paper's experiments in a file of its own."""

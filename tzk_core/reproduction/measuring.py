@@ -1,0 +1,152 @@
+"""Likelihoods of test images under a run: the rows that the parts of experiments share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..evaluation.figures import mean_of
+from ..evaluation.held_out import Figure
+from ..evaluation.likelihoods import Measured, likelihood_rows, measure_rows
+from .paper import BITS, Said
+from .rows import Row, claim_row, likelihood_row
+from .work import Work
+
+__all__ = ["Prior", "kind_rows", "prior_of", "prior_row"]
+
+_TAGS = ["prior", "root", "child", "class"]  # of rows, in the order in which they are shown
+
+
+@dataclass(frozen=True)
+class Prior:
+    """p(t) of test images under a run."""
+
+    found: Measured
+    dims: int
+
+    @property
+    def bits(self) -> Tensor:
+        """−log p(t) of each image, bits/dim on D of the density of t, float64 (N,).
+
+        Differences between these are those of the 256-level images' bits/dim.
+        """
+        return -self.found.log_prob / (self.dims * math.log(2))
+
+
+def prior_of(work: Work, run: str, data: str) -> Prior:
+    """p(t) of a data set's test images: the same images and noise for every run of one shape."""
+    model = work.model(run)
+    source = work.test(run, data, work.settings.prior_images)
+    asked = likelihood_rows(model, None, [], len(source.test))
+    tick = work.task(f"p(t) of {data}", len(source.test))
+    native = torch.from_numpy(source.test.native_dims)
+    [found] = measure_rows(model, asked, source.pixels, native, seed=work.measuring_seed, tick=tick)
+    return Prior(found, math.prod(model.observation_shape))
+
+
+def prior_row(work: Work, run: str, data: str, said: Said | None, what: str) -> tuple[Row, Prior]:
+    """The row of p(t), and what it was made of."""
+    prior = prior_of(work, run, data)
+    told = work.told_of(run, data)
+    conditions = work.conditions(run, test=[data])
+    return likelihood_row(what, said, prior.found.row, told, conditions), prior
+
+
+def kind_rows(
+    work: Work,
+    run: str,
+    data: str,
+    said: Said | None,
+    *,
+    kind: str,
+    where: str,
+    own: list[tuple[str, Tensor]] | None = None,
+    claims: bool = True,
+) -> tuple[list[Row], list[Measured]]:
+    """Rows of p(t | kind) on a data set's test images by every estimator, and of p(t) there.
+
+    Then what the paper claims, that the kind is better than p(t), first by the paper's own
+    estimator, then by a likelihood: the importance bound must beat p(t) by more than −log p(e = 1),
+    which any kind that is consistent with p(t) gains for nothing.
+
+    Args:
+        kind: the root kind that all of the images have.
+        where: the claim stands in the paper.
+        own: (path of a class, index of the images that have it), which adds rows of p(t | class).
+        claims: whether the two rows of the claim are wanted.
+    """
+    model = work.model(run)
+    source = work.test(run, data, work.settings.images)
+    asked = likelihood_rows(model, kind, own or [], len(source.test), draws=work.settings.draws)
+    tick = work.task(f"p(t|{kind}) of {data}", sum(row.images for row in asked))
+    native = torch.from_numpy(source.test.native_dims)
+    found = measure_rows(model, asked, source.pixels, native, seed=work.measuring_seed, tick=tick)
+    told, conditions = work.told_of(run, data), work.conditions(run, test=[data])
+    rows = []
+    # The paper's estimator first, a likelihood beside it.
+    order = {"prior": 0, "reconstruction": 1, "importance": 2}
+    each = sorted(
+        zip(asked, found, strict=True),
+        key=lambda pair: (_TAGS.index(pair[0].tag), order[pair[0].estimator]),
+    )
+    for ask, one in each:
+        own_said = said if ask.tag == "root" else None
+        what = f"{ask.distribution} of {data}"
+        if ask.tag == "prior":
+            what += ", the same images as below"
+        rows.append(likelihood_row(what, own_said, one.row, told, conditions))
+    if claims:
+        bounds = (None, max(work.settings.draws))
+        own_found = [
+            each
+            for ask, each in zip(asked, found, strict=True)
+            if ask.tag == "root" and each.row.draws in bounds
+        ]
+        rows += _claims(work, run, data, said, kind, where, found[0], own_found)
+    return rows, found
+
+
+def _claims(
+    work: Work,
+    run: str,
+    data: str,
+    said: Said | None,
+    kind: str,
+    where: str,
+    prior: Measured,
+    found: list[Measured],
+) -> list[Row]:
+    """That a kind is better than p(t): by the reconstruction, then by the importance bound."""
+    model = work.model(run)
+    dims, paper = math.prod(model.observation_shape), "better than p(t)"
+    if said is not None:
+        paper = f"{said.figure:g}, {paper}"
+    rows = []
+    for each in sorted(found, key=lambda m: m.row.draws or 0):
+        what, name, credit = f"p(t|{kind}) better than p(t) on {data}", each.row.estimator, 0.0
+        if each.row.draws:
+            credit = -math.log(float(model.find(kind).existence))
+            what += " by more than −log p(e = 1)"
+            name = f"importance, N = {each.row.draws}"
+        gain = _gain(each.log_prob, prior.log_prob, credit, dims)
+        rows.append(
+            claim_row(
+                what,
+                paper,
+                where,
+                name,
+                gain,
+                work.told_of(run, data),
+                work.conditions(run, test=[data]),
+            )
+        )
+    return rows
+
+
+def _gain(log_p: Tensor, log_prior: Tensor, credit: float, dims: int) -> Figure:
+    """By how much a conditional is better, bits/dim on D, paired by image."""
+    gain = (log_p - log_prior - credit) / (dims * math.log(2))
+    return mean_of(gain, "gain", f"{BITS} on D = {dims}")
