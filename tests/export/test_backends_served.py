@@ -38,7 +38,7 @@ def digit(number: int) -> bytes:
 
 def asked() -> list[tuple[str, dict]]:
     image = base64.b64encode(digit(3)).decode()
-    scored = [{"image": image, "seed": 7}, {"image": image, "seed": 8, "draws": 4}]
+    scored = [{"image": image, "seed": 7}, {"image": image, "seed": 8, "draws": 16}]
     drawn = {"n": 5, "seed": 11, "format": "json"}
     return [
         ("tzk_nll", scored[0]),
@@ -71,7 +71,7 @@ def served(run, store, backend: str) -> list[dict]:
         said = server.model_log.read_text()
     for name in ENDPOINTS:
         assert f"{name} serves by {backend} from cpu" in said
-    assert {answer.status_code for answer in answers} == {200}
+    assert [answer.text for answer in answers if answer.status_code != 200] == []
     return [answer.json() for answer in answers]
 
 

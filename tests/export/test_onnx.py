@@ -262,8 +262,8 @@ def test_a_file_tells_what_it_is(grey):
 def test_a_difference_that_is_too_large_leaves_nothing(grey, tmp_path, monkeypatch):
     folder, _ = grey
     right = onnx_graphs.standard_normal
-    # About 400 nats: 2e-6 of them are 3 times what may be on 256 dimensions.
-    monkeypatch.setattr(onnx_graphs, "standard_normal", lambda z: right(z) * (1 + 2e-6))
+    # On 256 dimensions a quarter of it is allowed.
+    monkeypatch.setattr(onnx_graphs, "standard_normal", lambda z: right(z) + 1e-3)
     with pytest.raises(WorkFailed, match="differ by"):
         export(folder / "run", tmp_path / "onnx", paths=[])
     assert list(tmp_path.iterdir()) == []

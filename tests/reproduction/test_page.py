@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,18 @@ def test_without_results_every_experiment_says_that_it_was_not_run(tmp_path):
         assert f"## {experiment.title}: `{name}`" in text
     # The rule is the one that the code tells.
     assert "0.05 bits/dim" in text
+
+
+def test_the_page_in_docs_describes_the_experiments_as_they_are(tmp_path):
+    """What does not depend on results: the head, the rule, and what each experiment is."""
+    page(tmp_path / "page.md")
+    kept = Path(__file__).parents[2] / "docs" / "reproduction.md"
+    written, docs = ((tmp_path / "page.md").read_text(), kept.read_text())
+    assert docs.partition("\n## ")[0] == written.partition("\n## ")[0]
+    for name in EXPERIMENTS:
+        mark = f"<!-- results of {name} -->"
+        sections = [text.partition(mark)[0].rpartition("\n## ")[2] for text in (docs, written)]
+        assert sections[0] == sections[1], "tzk reproduce --page docs/reproduction.md --results …"
 
 
 def test_results_stand_in_their_place_and_the_later_folder_counts(stored, tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from serving.stub_torchserve import until
 from tiny_model import PATHS, SIDE, png
 
 from tzk_core.cli.main import cli
@@ -113,7 +114,8 @@ def test_errors_say_which_kind_and_which_request(client, serving):
         client.sample("kanji")
     assert (error.value.status, error.value.pointer) == (404, "/given")
     assert "mnist/3" in error.value.extensions["known"]
-    assert error.value.request_id in (serving.logs / "access.log").read_text()
+    # The line is written once the answer has left.
+    until(lambda: error.value.request_id in (serving.logs / "access.log").read_text())
     with pytest.raises(Invalid) as error:
         client.sample(n=0)
     assert (error.value.status, error.value.pointer, error.value.exit_code) == (422, "/n", 2)

@@ -218,6 +218,7 @@ def test_the_access_log(fronted, http):
         headers={"X-Request-Id": "mine", "Authorization": "Bearer hush"},
     )
     http.put("/predictions/tzk_nll", content=b"abc", headers={"X-Request-Id": "other"})
+    until(lambda: {"mine", "other"} <= {x["id"] for x in fronted.log()})  # after the answer
     mine, other = (next(x for x in fronted.log() if x["id"] == i) for i in ("mine", "other"))
     assert (mine["status"], mine["path"]) == (400, "/predictions/tzk_nll/1.0/a%0Ab")
     assert (other["status"], other["bytes_in"], other["version"]) == (200, 3, "1.0")

@@ -11,6 +11,8 @@ from tzk_core.errors import UsageError
 
 __all__ = ["reproduce"]
 
+_NOT_SHOWN = ("where", "data")  # columns that NAME.md has and a terminal no room for
+
 
 @click.command()
 @click.argument("names", metavar="NAME…", nargs=-1)
@@ -139,6 +141,14 @@ def _tell(report: dict, file: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
         return
-    rows = [row["cells"] for part in report["parts"].values() for row in part["rows"]]
-    console().print(rich_table(Table(f"{report['title']}, scale {report['scale']}", HEADER, rows)))
+    kept = [index for index, name in enumerate(HEADER) if name not in _NOT_SHOWN]
+    rows = [
+        [row["cells"][index] for index in kept]
+        for part in report["parts"].values()
+        for row in part["rows"]
+    ]
+    header, title = [HEADER[index] for index in kept], f"{report['title']}, scale {report['scale']}"
+    console().print(rich_table(Table(title, header, rows)))
+    for each in report["stand_ins"]:
+        click.echo(each)
     click.echo(str(file))

@@ -41,7 +41,8 @@ An experiment is one command; `tzk reproduce --list` names them all:
 structural element kept: three levels, z-flows of 4 steps, codes of 10 and 2 elements, frozen
 t-flows, kinds trained at once. A run that is finished in `--out` is taken, whichever experiment
 trained it; `--resume` goes on with one that was interrupted (of kinds that are fitted in parallel
-those that were not done begin anew).
+those that were not done begin anew), and `--only RUN` trains one of an experiment's runs and
+measures what needs no other. `--set RECIPE:KEY=VALUE` changes a recipe, and the results say so.
 
 Images come from the hub by their short names, or from where `--data NAME=SOURCE` says.
 `--stand-in NAME=SOURCE` takes other images in the place of a data set, `--stand-in NAME=none`

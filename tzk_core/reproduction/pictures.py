@@ -20,6 +20,7 @@ __all__ = ["learning_curve", "lines", "samples"]
 COLUMNS = 8
 TEMPERATURES = (1.0, 0.7)
 DPI = 100
+ENLARGED = 2  # times as large as its pixels is a sample shown
 
 
 def samples(work: Work, run: str, kind: str | None = None) -> Picture:
@@ -31,6 +32,7 @@ def samples(work: Work, run: str, kind: str | None = None) -> Picture:
     first = int(torch.randint(2**62, (), generator=derived(work.measuring_seed, "grid", name)))
     drawn = [draw_images(_at(model, kind, t), count, first=first).pixels for t in TEMPERATURES]
     shown = grid(torch.cat(drawn).numpy(), columns=COLUMNS)
+    shown = shown.repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
     of = "p(t)" if kind is None else f"p(t|{kind})"
     return Picture(
         f"{name}-samples",

@@ -66,7 +66,7 @@ def likelihood_row(
     being what the paper reports (Appendix C), and is no likelihood of t.
     """
     every = {found.bits.unit: found.bits}
-    if not math.isclose(found.bits.mean, found.bits_native.mean, rel_tol=1e-9):
+    if not math.isclose(found.bits.mean, found.bits_native.mean, rel_tol=1e-6):
         every[found.bits_native.unit] = found.bits_native
     if said is None:
         verdict = not_comparable("the paper gives no figure")
