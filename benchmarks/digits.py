@@ -14,7 +14,6 @@ files of old.
 from __future__ import annotations
 
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from tzk_core._version import __version__
 from tzk_core.cli.script import Script
 from tzk_core.data.images import Images
 from tzk_core.data.sources import load
+from tzk_core.devices import conditions_on
 from tzk_core.errors import UsageError
 from tzk_core.evaluation.conditional_samples import class_paths
 from tzk_core.evaluation.discriminators import among, binary, logits_below, root_logits
@@ -150,14 +150,7 @@ class _Work:
         self.report: dict[str, Any] = {
             "run": run,
             "parent": parent,
-            "tzk": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "device": str(device),
-            "processor": (
-                torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-            ),
-            "threads": torch.get_num_threads(),
+            **conditions_on(device),
             "seed": seed,
             "seconds": {},
         }

@@ -7,15 +7,18 @@ memory that ran out (which passes) from a fault that ends the process's use of i
 from __future__ import annotations
 
 import os
+import platform
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tzk_core._version import __version__
 from tzk_core.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "conditions_on",
     "device_named",
     "free_memory",
     "moved",
@@ -107,3 +110,18 @@ def works(device: torch.device) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def conditions_on(device: torch.device) -> dict[str, Any]:
+    """What a report's figures depend on besides its inputs: versions, processor and threads."""
+    import torch
+
+    cuda = device.type == "cuda"
+    return {
+        "tzk": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": str(device),
+        "processor": torch.cuda.get_device_name(device) if cuda else platform.machine(),
+        "threads": torch.get_num_threads(),
+    }

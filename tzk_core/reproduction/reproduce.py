@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from .._version import __version__
-from ..devices import device_named
+from ..devices import conditions_on, device_named
 from ..errors import UsageError, WorkFailed
 from ..files import must_be_writable
 from ..training.progress import Reporter
@@ -170,14 +169,7 @@ def _facts(experiment: Experiment, work: Work) -> dict[str, Any]:
         "seed": work.measuring_seed,
         "stand_ins": [work.data.told(name) for name in work.data.stand_ins],
         "changed": list(work.overrides),
-        "tzk": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": str(device),
-        "processor": (
-            torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-        ),
-        "threads": torch.get_num_threads(),
+        **conditions_on(device),
     }
 
 

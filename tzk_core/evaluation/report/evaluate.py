@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,7 +12,7 @@ import torch
 
 from ..._version import __version__
 from ...data.names import slug
-from ...devices import device_named
+from ...devices import conditions_on, device_named
 from ...errors import UsageError
 from ...files import must_be_writable
 from ...likelihood import fit_existence
@@ -128,14 +127,7 @@ def _facts(run: str | Path, model: TzK, work: Work) -> dict[str, Any]:
         "observation": "×".join(map(str, model.observation_shape)),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "knowledge": model.paths(),
-        "tzk": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": str(device),
-        "processor": (
-            torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-        ),
-        "threads": torch.get_num_threads(),
+        **conditions_on(device),
         "data": [source.facts for source in work.sources],
         "against": [
             {"name": each.name, "images": len(each), "fingerprint": each.fingerprint}
