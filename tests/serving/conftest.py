@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import httpx
@@ -75,3 +76,11 @@ def pids_of():
 @pytest.fixture(scope="session")
 def pids(server, pids_of):
     return pids_of(server)
+
+
+@pytest.fixture(scope="session")
+def batch_delay():
+    """``maxBatchDelay`` (ms) of every model, as the configuration says it."""
+    text = Settings().config_file().read_text()
+    [told] = set(re.findall(r'"maxBatchDelay": (\d+)', text))
+    return int(told)

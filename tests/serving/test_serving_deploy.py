@@ -104,7 +104,7 @@ class Load:
                     self.statuses[repr(error)] += 1
 
 
-def test_a_kind_is_added_to_a_live_server_and_taken_back(runs, deployable):
+def test_a_kind_is_added_to_a_live_server_and_taken_back(runs, deployable, batch_delay):
     folder = deployable.model_store
     with (
         Serving(deployable) as serving,
@@ -121,7 +121,8 @@ def test_a_kind_is_added_to_a_live_server_and_taken_back(runs, deployable):
                 (version,) = running.versions(name).values()
                 assert version["modelVersion"] == "2.0"
                 assert (version["minWorkers"], version["batchSize"]) == (1, 16)
-                assert (version["maxBatchDelay"], version["responseTimeout"]) == (3, 120)
+                assert version["maxBatchDelay"] == batch_delay
+                assert version["responseTimeout"] == 120
             told = tzk_deploy(serving, "--rollback")
             assert told.exit_code == 0, told.output
             assert told.stdout == "1.0\n"
@@ -139,7 +140,7 @@ def test_a_kind_is_added_to_a_live_server_and_taken_back(runs, deployable):
         assert httpx.get(serving.url + ADDED, trust_env=False, timeout=60).status_code == 200
         version = running.current("tzk_nll")
         assert (version["modelVersion"], version["batchSize"]) == ("2.0", 16)
-        assert version["maxBatchDelay"] == 3
+        assert version["maxBatchDelay"] == batch_delay
 
 
 def test_what_cannot_load_leaves_the_old_version(runs, deployable, monkeypatch):

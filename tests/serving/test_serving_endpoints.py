@@ -149,7 +149,9 @@ def test_the_tour_finds_what_is_wrong(server, tmp_path):
     assert "no knowledge 'kanji'" in said
 
 
-def test_only_loopback_listens_and_models_come_from_the_store_alone(server, store, tmp_path):
+def test_only_loopback_listens_and_models_come_from_the_store_alone(
+    server, store, tmp_path, batch_delay
+):
     url = server.management_url
     outside = shutil.copy(store / "tzk_nll.mar", tmp_path / "outside.mar")
     places = ["http://x.invalid/x.mar", f"file://{outside}", str(outside), "../outside.mar"]
@@ -160,5 +162,5 @@ def test_only_loopback_listens_and_models_come_from_the_store_alone(server, stor
     assert sorted(one["modelName"] for one in listed) == sorted(server.models)
     described = httpx.get(f"{url}/models/tzk_nll", trust_env=False).json()[0]
     assert (described["minWorkers"], described["maxWorkers"]) == (1, 1)
-    assert (described["batchSize"], described["maxBatchDelay"]) == (16, 3)
+    assert (described["batchSize"], described["maxBatchDelay"]) == (16, batch_delay)
     assert json.dumps(described["workers"])
