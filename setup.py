@@ -71,7 +71,7 @@ EXTRAS = {
     "onnx": ["onnxruntime>=1.20"],
     "cluster": ["ray>=2.40"],
     # What benchmarks/training.py and benchmarks/serving.py compare with.
-    "bench": ["fastapi>=0.115", "litserve>=0.2.10", "normflows==1.7.3"],
+    "bench": ["fastapi>=0.115", "litserve>=0.2.10", "FrEIA==0.2", "normflows==1.7.3"],
 }
 EXTRAS["dev"] = [
     *EXTRAS["train"],

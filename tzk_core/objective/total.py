@@ -42,7 +42,8 @@ def objective(
         existence: e of every path, of the whole batch; paths that are missing are unknown.
         generator: of the codes' noise; it draws the same whatever the part.
         step: of the stage, for schedules.
-        latent: (z, log_det) of ``model.flow.encode(t)`` where it is known and the flow is frozen.
+        latent: (z, log_det) of ``model.flow.encode(t)`` where it is known, with its gradient unless
+            the flow is frozen.
         flow, knowledge: which terms.
         parents: whether the kinds of the first level have terms; without, only the TzKs over their
             codes have some, and the codes are encoded without a gradient.

@@ -1,4 +1,5 @@
-"""What runs a served model's large parts: torch itself, torch.compile, or onnxruntime.
+"""What runs a served model's large parts: torch itself (on a GPU by CUDA graphs), torch.compile,
+or onnxruntime.
 
 A backend replaces methods of the model's parts, not the model: whatever is asked, every random
 number still comes from the request's seed, and the answers are the same to the backend's rounding.
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tzk_core.errors import ModelUnavailable
+from tzk_core.graphs import Graphed
 from tzk_core.hub import sha256
 
 if TYPE_CHECKING:
@@ -86,6 +88,9 @@ def use_backend(model: TzK, folder: Path, archived: Mapping[str, Any]) -> str:
         raise ModelUnavailable(
             f"the archive asks for the backend {backend!r}; there are {', '.join(BACKENDS)}"
         )
+    if backend == "torch" and model.device.type == "cuda":
+        for part in list(parts(model)):
+            _replace(part, Graphed(part.function))
     if backend == "compile":
         _compile(model)
     if backend == "onnx":

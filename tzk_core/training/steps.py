@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..devices import moved
+from ..graphs import GraphedEncode
 from ..model import TzK
 from ..objective import Existence, Part, Terms, objective
 from ..randomness import derived
@@ -71,6 +73,8 @@ class Steps:
         knows = config.train in ("knowledge", "children")
         asked = None if config.train == "flow" else knowledge
         self._order, self.balance = data.order(asked, rows=knows)
+        self._graph: GraphedEncode | None = None
+        self._ahead: tuple[int, _Batch] | None = None
 
     @property
     def size(self) -> int:
@@ -85,7 +89,9 @@ class Steps:
     def gradients(self, step: int) -> Outcome:
         """Adds the gradient of this process's parts of a step to the parameters'."""
         outcome = Outcome(torch.zeros((), device=self.model.device))
-        batch = self._batch(step)
+        at, batch = self._ahead or (None, None)
+        if batch is None or at != step:
+            batch = self._batch(step)
         for part in self._parts():
             terms = self._terms(batch, part, step)
             outcome.terms.join(terms)
@@ -94,6 +100,8 @@ class Steps:
                 loss = -terms.total / self.bits
                 loss.backward()
                 outcome.loss += loss.detach()
+        if self.model.device.type == "cuda":  # it is at work still: the next batch costs no time
+            self._ahead = step + 1, self._batch(step + 1)
         return outcome
 
     @torch.no_grad()
@@ -121,6 +129,14 @@ class Steps:
             generator.get_state(),
         )
 
+    def _graphed(self, t: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The t-flow's latent state by a CUDA graph, if the stage has one of this shape."""
+        if not self.config.cuda_graph or self.config.recompute:
+            return None
+        if self._graph is None:
+            self._graph = GraphedEncode(self.model.flow, t)
+        return self._graph(t) if self._graph.fits(t) else None
+
     def _parts(self) -> Iterator[Part]:
         """Of a batch, those of this process: they differ by one row at most."""
         size, each = self.size, self.config.accumulate
@@ -130,13 +146,15 @@ class Steps:
 
     def _terms(self, batch: _Batch, part: Part, step: int) -> Terms:
         model = self.model
-        t = batch.t[part.here].to(model.device)
+        t = moved(batch.t[part.here], model.device)
         latent = None
         if batch.latent is not None:
-            latent = tuple(each[part.here].to(model.device) for each in batch.latent)
+            latent = tuple(moved(each[part.here], model.device) for each in batch.latent)
         elif self.config.train == "knowledge":
             with torch.no_grad():
                 latent = model.flow.encode(t)
+        elif self.config.terms["flow"] and t.is_cuda:
+            latent = self._graphed(t)
         return objective(
             model,
             t,
