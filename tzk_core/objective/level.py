@@ -129,7 +129,7 @@ class Level:
         e, known = whole[:, rows.here], (whole >= 0).sum(1, keepdim=True)
         # Every kind is a mean over the rows of the whole batch that know its e.
         each = (e >= 0).to(t) / known.clamp_min(1)
-        told = torch.stack([torch.as_tensor(self._of(n, rows.here)).expand(len(t)) for n in names])
+        told = torch.stack([torch.as_tensor(self._of(n, rows.here)).to(t).expand(len(t)) for n in names])
         log_e = -softplus(torch.where(e == 1, -found.t_logit, found.t_logit))
         self._credit(each * w.discriminator * told * log_e, 1, 1.0)
         log_p_t = found.log_p_z + latent[1]
@@ -146,27 +146,30 @@ class Level:
         """What `_discriminate` and `_watch` watch, of every kind."""
         e, logs = whole[:, self.rows.here], self.terms.logs
 
-        def add(what: str, values: Tensor, among: Tensor, counts: Tensor) -> None:
+        counts = torch.stack([(whole == value).sum(1) for value in (0, 1)])
+        some = (counts > 0).tolist()  # asked of a GPU once, not of every figure
+
+        def add(what: str, values: Tensor, among: Tensor, counts: Tensor, some: list[bool]) -> None:
             sums = torch.where(among, values.detach(), 0).sum(1) / counts.clamp_min(1)
-            for name, value, count in zip(names, sums, counts, strict=True):
-                if count:
+            for name, value, there in zip(names, sums, some, strict=True):
+                if there:
                     logs[f"{prefix}{name}/{what}"] = value
 
         right = ((found.t_logit > 0) == (e == 1)).float()
-        add("t_accuracy", right, e >= 0, (whole >= 0).sum(1))
-        counts = torch.stack([(whole == value).sum(1) for value in (0, 1)])
+        either = [no or yes for no, yes in zip(*some, strict=True)]
+        add("t_accuracy", right, e >= 0, counts.sum(0), either)
         for value in (1, 0):
             sure = (found.log_p_e[:, value] > -math.log(2)).float()
-            add(f"c_accuracy_{value}", sure, chosen[:, value], counts[value])
+            add(f"c_accuracy_{value}", sure, chosen[:, value], counts[value], some[value])
         log_q, log_p_c, log_p_e, log_sigma = (
             f[:, 1] for f in (found.log_q, found.log_p_c, found.log_p_e, found.log_sigma)
         )
         watched = _watched(latent, log_q, log_p_c, log_p_t[:, 1], log_p_e, log_sigma)
         for what, values in watched.items():
-            add(what, values, chosen[:, 1], counts[1])
+            add(what, values, chosen[:, 1], counts[1], some[1])
         c = torch.where(chosen[:, 1].unsqueeze(2), found.c[:, 1].detach(), 0)
         for number, name in enumerate(names):
-            if counts[1][number]:
+            if some[1][number]:
                 moments = torch.stack([c[number].sum(0), c[number].square().sum(0)])
                 self.terms.moments[prefix + name] = moments / counts[1][number]
 

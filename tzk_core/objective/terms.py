@@ -61,6 +61,8 @@ class Part:
         Returns:
             Their places among the rows that are here, and which part of the chosen they are.
         """
+        if (self.start, self.stop) == (0, self.count):  # a GPU need not be asked
+            return chosen, Part(len(chosen), 0, len(chosen))
         before = int((chosen < self.start).sum())
         until = int((chosen < self.stop).sum())
         return chosen[before:until] - self.start, Part(len(chosen), before, until)
