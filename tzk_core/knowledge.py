@@ -15,6 +15,8 @@ Each density can be evaluated and sampled, the paper's "density estimator and sa
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
@@ -23,6 +25,9 @@ from .config import KnowledgeConfig
 from .densities import gaussian, soft_limit, standard_normal
 from .flows import ActNorm, StepFlow, VectorFlow
 from .networks import ImageTrunk, MapHead, VectorTrunk
+
+if TYPE_CHECKING:
+    from .siblings import Stack
 
 __all__ = ["CodeDecoder", "CodeEncoder", "CodePrior", "Discriminator", "Knowledge"]
 
@@ -246,6 +251,7 @@ class Knowledge(nn.Module):
         self.register_buffer("existence", torch.tensor(0.5))
         self.register_buffer("encoder_rate", torch.tensor(float("nan")))
         self.child = None
+        self.stack: Stack | None = None  # while it trains side by side with others
 
     @torch.no_grad()
     def initialize(self, t: Tensor, z: Tensor, e: Tensor, generator: torch.Generator) -> None:

@@ -2,12 +2,15 @@
 
 Ten digits below a data set are forty small networks, and a step of each is a few multiplications
 behind hundreds of calls. Stacked, they are one network with one more dimension (``torch.vmap``).
+While they train, the stacked weights are the parameters and those of the kinds views of them
+(:class:`Stack`): two thousand small tensors would take longer to update than to work out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +18,10 @@ from torch.func import functional_call
 
 from .knowledge import Knowledge
 
-__all__ = ["Factors", "alike", "side_by_side"]
+if TYPE_CHECKING:
+    from .model import TzK
+
+__all__ = ["Factors", "Stack", "alike", "side_by_side", "together"]
 
 
 class Factors(NamedTuple):
@@ -40,6 +46,18 @@ def alike(kinds: dict[str, Knowledge]) -> list[list[str]]:
     return [names for names in groups.values() if len(names) > 1]
 
 
+def together(tzk: TzK, known: Iterable[str]) -> list[list[str]]:
+    """Of the kinds of ``tzk`` that something is known of, those to be worked out side by side.
+
+    On images it would not pay: there the arithmetic takes the time, and every kind would see rows
+    with either e in both of its branches.
+    """
+    if len(tzk.observation_shape) > 1:
+        return []
+    known = set(known)
+    return alike({name: kind for name, kind in tzk.kinds().items() if name in known})
+
+
 def side_by_side(
     kinds: Iterable[Knowledge], t: Tensor, t_shaping: Tensor, z: Tensor, noise: Tensor
 ) -> Factors:
@@ -52,14 +70,66 @@ def side_by_side(
         z: their latent states, (B, …).
         noise: of the codes, N(0, I), (K, 2, B, C).
     """
-    modules = [_Kind(kind) for kind in kinds]
-    states = [dict(_tensors(module)) for module in modules]
-    stacked = {name: torch.stack([state[name] for state in states]) for name in states[0]}
+    kinds = list(kinds)
+    first, stacked = _Kind(kinds[0]), Stack.of(kinds)
+    if stacked is None:
+        states = [dict(_tensors(_Kind(kind))) for kind in kinds]
+        stacked = {name: torch.stack([state[name] for state in states]) for name in states[0]}
 
     def one(state, noise):
-        return functional_call(modules[0], state, (t, t_shaping, z, noise))
+        return functional_call(first, state, (t, t_shaping, z, noise))
 
     return Factors(*torch.vmap(one)(stacked, noise))
+
+
+class Stack:
+    """Kinds that are :func:`alike`, their weights stacked until :meth:`undo`.
+
+    Gradients reach ``parameters`` and no longer those of the kinds, which are views of them.
+
+    Args:
+        kinds: all of whose parameters require a gradient.
+    """
+
+    def __init__(self, kinds: Sequence[Knowledge]) -> None:
+        self.kinds = list(kinds)
+        states = [dict(_tensors(_Kind(kind))) for kind in self.kinds]
+        self.tensors: dict[str, Tensor] = {}
+        self.parameters: list[tuple[Tensor, list[Tensor]]] = []  # (the stack, those of the kinds)
+        for name, first in states[0].items():
+            each = [state[name] for state in states]
+            whole = torch.stack([one.detach() for one in each])
+            if isinstance(first, nn.Parameter):
+                whole = nn.Parameter(whole)
+                for number, one in enumerate(each):
+                    one.data = whole.data[number]
+                self.parameters.append((whole, each))
+            self.tensors[name] = whole
+        for kind in self.kinds:
+            kind.stack = self
+
+    @staticmethod
+    def of(kinds: Sequence[Knowledge]) -> dict[str, Tensor] | None:
+        """The stacked tensors of these kinds, if they are.
+
+        Raises:
+            RuntimeError: they are, but among others, and a gradient would be lost.
+        """
+        found = {id(kind.stack): kind.stack for kind in kinds if kind.stack is not None}
+        for stack in found.values():
+            if len(stack.kinds) == len(kinds) and all(map(operator.is_, stack.kinds, kinds)):
+                return stack.tensors
+        if found and torch.is_grad_enabled():
+            raise RuntimeError("kinds that train side by side are worked out in another company")
+        return None
+
+    def undo(self) -> None:
+        """Gives every kind its own weights again, with the values that they have now."""
+        for _, each in self.parameters:
+            for one in each:
+                one.data = one.data.clone()
+        for kind in self.kinds:
+            kind.stack = None
 
 
 def _tensors(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -10,7 +10,7 @@ from tzk_core.model import TzK
 from tzk_core.objective import ObjectiveConfig, Part, objective
 from tzk_core.objective import level as module
 from tzk_core.randomness import generator
-from tzk_core.siblings import alike
+from tzk_core.siblings import Stack, alike
 
 ROWS = 40
 SMALL = KnowledgeConfig(
@@ -125,3 +125,40 @@ def test_frozen_kinds_get_no_gradient(tzk, batch):
     _, gradients = worked_out(tzk, batch)
     assert all(not g.any() for name, g in gradients.items() if "k_1." in name)
     assert any(g.any() for name, g in gradients.items() if "k_0." in name)
+
+
+def test_stacked_weights_get_the_same_gradients(tzk, batch):
+    _, expected = worked_out(tzk, batch)
+    before = {name: value.clone() for name, value in tzk.state_dict().items()}
+    tzk.zero_grad()
+    stack = Stack([tzk.kinds()[name] for name in ("0", "1", "2")])
+    t, existence, balance = batch
+    objective(tzk, t, existence, ObjectiveConfig(), generator(4), balance=balance).total.backward()
+    names = {id(p): name for name, p in tzk.named_parameters()}
+    found = {
+        names[id(one)]: gradient
+        for whole, each in stack.parameters
+        for one, gradient in zip(each, whole.grad, strict=True)
+    }
+    assert {name.split(".")[1] for name in found} == {"k_0", "k_1", "k_2"}
+    assert len(found) == sum(len(list(kind.parameters())) for kind in stack.kinds)
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=0, atol=0, msg=name)
+    # A step of the stack is a step of the kinds, and afterwards each has its weights to itself.
+    with torch.no_grad():
+        for whole, _ in stack.parameters:
+            whole -= 1e-3 * whole.grad
+    stack.undo()
+    for name, gradient in found.items():
+        moved = before[name] - 1e-3 * gradient
+        torch.testing.assert_close(tzk.state_dict()[name], moved, rtol=0, atol=1e-15, msg=name)
+    assert len({p.untyped_storage().data_ptr() for p in tzk.parameters()}) == len(names)
+
+
+def test_stacked_kinds_train_in_no_other_company(tzk, batch):
+    kinds = list(tzk.kinds().values())
+    stack = Stack(kinds[:2])
+    with pytest.raises(RuntimeError, match="another company"):
+        worked_out(tzk, batch)
+    stack.undo()
+    worked_out(tzk, batch)

@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from ..data.names import below
 from ..densities import standard_normal
-from ..siblings import alike, side_by_side
+from ..siblings import side_by_side, together
 from .codes import Weights, prior_codes
 from .terms import Existence, Part, Terms
 
@@ -99,15 +99,10 @@ class Level:
             self._child(kind.child, c, existence, chosen, part, 1.0, name, name)
 
     def _together(self, tzk: TzK, existence: Existence) -> list[list[str]]:
-        """Kinds to be worked out side by side.
-
-        On images it would not pay: there the arithmetic takes the time, and every kind would see
-        rows with either e in both of its branches.
-        """
-        if len(tzk.observation_shape) > 1 or self.weights.config.name != "elbo":
+        """Kinds to be worked out side by side."""
+        if self.weights.config.name != "elbo":
             return []
-        kinds = tzk.kinds()
-        return alike({n: k for n, k in kinds.items() if n in existence and k.child is None})
+        return together(tzk, existence)
 
     def _side_by_side(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.names import with_ancestors
+from ..data.names import below, with_ancestors
 from ..errors import UsageError, WorkFailed
 from ..flows import recompute_networks
 from ..likelihood import fit_existence
@@ -19,6 +19,7 @@ from ..model import TzK
 from ..networks import run_networks_in
 from ..objective import check_objective
 from ..randomness import derived
+from ..siblings import Stack, together
 from .checkpoint import Checkpoint, clear_leftovers, save_best, save_checkpoint
 from .dataset import Dataset
 from .group import Group
@@ -106,11 +107,11 @@ class Stage:
                 cannot be written.
         """
         check_objective(self.model, self.config.objective, self.config.train == "all")
-        with self._networks():
+        with self._networks(), self._side_by_side():
             self._prepare(start)
             self._loop()
-        if self.average is not None:
-            self.average.put_in_place()
+            if self.average is not None:
+                self.average.put_in_place()
         if self.steps.balance is not None:
             correct_logits(self.model, self.steps.balance.corrections)
         self.latents = None
@@ -129,6 +130,31 @@ class Stage:
             run_networks_in(self.model, None)
             recompute_networks(self.model, False)
 
+    @contextlib.contextmanager
+    def _side_by_side(self) -> Iterator[None]:
+        """Within the block alike kinds on one code, if all of them train, are stacks."""
+        self.stacks: list[Stack] = []
+        try:
+            yield
+        finally:
+            for stack in self.stacks:
+                stack.undo()
+
+    def _stack(self) -> None:
+        if self.config.train == "flow" or self.config.objective.name != "elbo":
+            return
+        for path in ["", *self.model.paths()]:
+            parent = self.model.find(path).child if path else self.model
+            known = below(self.existence, path) if path else self.existence
+            for names in together(parent, known) if parent is not None else []:
+                kinds = [parent.kinds()[name] for name in names]
+                if all(p.requires_grad for kind in kinds for p in kind.parameters()):
+                    self.stacks.append(Stack(kinds))
+        pairs = [pair for stack in self.stacks for pair in stack.parameters]
+        stacked = {id(one) for _, each in pairs for one in each}
+        self.parameters = [p for p in self.parameters if id(p) not in stacked]
+        self.parameters += [whole for whole, _ in pairs]
+
     def _prepare(self, start: Checkpoint | None) -> None:
         config = self.config
         self._select_parameters()
@@ -136,6 +162,7 @@ class Stage:
             self._keep_latents()
         if start is None:
             self._initialise()
+        self._stack()
         self.group.take_from_main(self.parameters)
         self.steps = Steps(
             self.model,
@@ -148,7 +175,7 @@ class Stage:
             latents=self.latents,
             group=self.group,
         )
-        self.optimiser = optimiser(self.model, self.parameters, config)
+        self.optimiser = optimiser(self.model, self.parameters, config, self.stacks)
         averaged, self.first, self.bad_in_a_row, self.bad_steps, self.best = None, 0, 0, 0, None
         if start is not None:
             go_on(self.optimiser, start.optimizer)

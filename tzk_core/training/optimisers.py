@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..flows import ActNorm
+from ..siblings import Stack
 from .settings import StageConfig
 
 __all__ = ["Average", "go_on", "optimiser", "rate"]
@@ -20,7 +21,7 @@ LAST_RATE = 0.01  # of the highest, at the end of the cosine, so that the last s
 
 
 def optimiser(
-    model: nn.Module, parameters: list[Tensor], config: StageConfig
+    model: nn.Module, parameters: list[Tensor], config: StageConfig, stacks: Iterable[Stack] = ()
 ) -> torch.optim.Optimizer:
     """Of ``parameters``; each group has a ``rate`` by which the stage's rate is multiplied."""
     # A coupling's scale is at most 1, so only ActNorm can stretch the constant background of
@@ -30,6 +31,8 @@ def optimiser(
         for m in model.modules()
         if isinstance(m, ActNorm) and m.log_scale is not None
     }
+    for stack in stacks:
+        scales |= {id(whole) for whole, each in stack.parameters if id(each[0]) in scales}
     groups = [
         {"params": [p for p in parameters if id(p) not in scales], "rate": 1.0},
         {"params": [p for p in parameters if id(p) in scales], "rate": config.scale_rate},
