@@ -31,7 +31,7 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from tzk_core.files import write_aside
-from tzk_core.graphs import Graphed, GraphedEncode
+from tzk_core.graphs import Graphed, GraphedStep
 from tzk_core.networks import run_networks_in
 
 __all__ = ["flows"]
@@ -135,10 +135,7 @@ def _variants(shape, sizes, batch, job, device, modes) -> Iterator[Variant]:
 def _job(model, job, mode, t, batch, autocast) -> Callable[[], Any]:
     if mode == "onnxruntime":
         return _in_onnxruntime(model, job, t, batch)
-    if mode == "graph" and job == "train":
-        graphed = GraphedEncode(model.flow, t)
-        model.encode = graphed
-    elif mode == "graph":
+    if mode == "graph" and job != "train":
         model.encode, model.decode = Graphed(model.flow.encode), Graphed(model.flow.decode)
     log_prob, sample = model.log_prob, model.sample
     if mode == "compiled":
@@ -153,11 +150,14 @@ def _job(model, job, mode, t, batch, autocast) -> Callable[[], Any]:
     if job == "train":
         trained = [p for p in model.parameters() if p.requires_grad]
         optimiser = torch.optim.Adam(trained, lr=1e-6, fused=True)
+        graphed = None
+        if mode == "graph":
+            graphed = GraphedStep(lambda t: {"loss": -log_prob(t).mean()}, trained, (t,))
 
         def train() -> None:
             optimiser.zero_grad(set_to_none=True)
             with precision():
-                loss = -log_prob(t).mean()
+                loss = -log_prob(t).mean() if graphed is None else graphed(t)["loss"]
             loss.backward()
             optimiser.step()
 

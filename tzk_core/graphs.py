@@ -7,15 +7,13 @@ kernels launched one by one (docs/performance.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .flows import Invertible
-
-__all__ = ["Graphed", "GraphedEncode"]
+__all__ = ["Graphed", "GraphedStep"]
 
 RECORDED_AT = 2  # the call of a shape that records it: what is asked once is not worth a graph
 SHAPES = 64  # that are recorded at most, since each keeps memory
@@ -70,35 +68,48 @@ class _Recorded:
         return tuple(one.clone() for one in self.outputs)
 
 
-class GraphedEncode:
-    """``flow.encode`` for batches of one shape on a GPU, with gradients for the flow's parameters.
+class GraphedStep:
+    """A function of tensors on a GPU with gradients for some parameters: two CUDA graphs.
 
     What it returns is overwritten by the next call: a step of training is done with it by then.
 
     Args:
-        flow: on a CUDA device, its parameters' ``requires_grad`` as they will stay.
-        like: a batch as they will come.
+        function: of tensors, returning a mapping of tensors; as :class:`Graphed` takes them.
+        parameters: those that it has gradients for, on the GPU and staying where they are.
+        like: inputs as they will come.
     """
 
-    def __init__(self, flow: Invertible, like: Tensor) -> None:
-        self.shape, self.dtype = like.shape, like.dtype
-        self._encode = torch.cuda.make_graphed_callables(_Encode(flow), (like.clone(),))
+    def __init__(
+        self,
+        function: Callable[..., dict[str, Tensor]],
+        parameters: Iterable[Tensor],
+        like: tuple[Tensor, ...],
+    ) -> None:
+        self.shapes = [(one.shape, one.dtype) for one in like]
+        # What autograd keeps of gradients is made in the stream of the recording; that the steps
+        # run in another is meant.
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+        self._call = torch.cuda.make_graphed_callables(
+            _Step(function, parameters),
+            tuple(one.clone() for one in like),
+            allow_unused_input=True,
+        )
 
-    def fits(self, t: Tensor) -> bool:
-        """Whether ``t`` is of the shape and dtype that was recorded."""
-        return t.is_cuda and t.shape == self.shape and t.dtype == self.dtype
+    def fits(self, inputs: tuple[Tensor, ...]) -> bool:
+        """Whether the inputs are of the shapes and dtypes that were recorded."""
+        return [(one.shape, one.dtype) for one in inputs] == self.shapes
 
-    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(z, log|det ∂z/∂t|)."""
-        return self._encode(t)
+    def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
+        return self._call(*inputs)
 
 
-class _Encode(nn.Module):
-    """``encode`` as the forward pass of a module, which is what can be recorded with parameters."""
+class _Step(nn.Module):
+    """A function as a module, which is what can be recorded with parameters."""
 
-    def __init__(self, flow: Invertible) -> None:
+    def __init__(self, function: Callable[..., Any], parameters: Iterable[Tensor]) -> None:
         super().__init__()
-        self.flow = flow
+        self.function = function
+        self.trained = nn.ParameterList(parameters)
 
-    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return self.flow.encode(t)
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.function(*inputs)

@@ -34,8 +34,9 @@ its discriminators p_enc(e_j∣c), which go on shaping c: a child's density of c
 raised without bound by shrinking c (property 4).
 """
 
+from .codes import FixedNoise
 from .config import ObjectiveConfig, check_objective
 from .terms import Existence, Part, Terms
 from .total import objective
 
-__all__ = ["Existence", "ObjectiveConfig", "Part", "Terms", "check_objective", "objective"]
+__all__ = ["Existence", "FixedNoise", "ObjectiveConfig", "Part", "Terms", "check_objective", "objective"]

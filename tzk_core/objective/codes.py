@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,34 @@ from .terms import Part
 if TYPE_CHECKING:
     from ..knowledge import Knowledge
 
-__all__ = ["Weights", "prior_codes"]
+__all__ = ["FixedNoise", "Weights", "prior_codes"]
+
+
+class FixedNoise:
+    """N(0, 1) that was drawn before, handed out in the order in which it is asked for.
+
+    Args:
+        drawn: all of it in one row, or None to find out how much is asked for (and give zeros).
+    """
+
+    def __init__(self, drawn: Tensor | None = None) -> None:
+        self.drawn, self.used = drawn, 0
+
+    def normal(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """The next of it, of this shape."""
+        count, first = math.prod(shape), self.used
+        self.used += count
+        if self.drawn is None:
+            return like.new_zeros(shape)
+        return self.drawn[first : self.used].reshape(shape)
 
 
 @dataclass
 class Weights:
     config: ObjectiveConfig
-    kl: float
-    discriminator: float
-    generator: torch.Generator
+    kl: float | Tensor
+    discriminator: float | Tensor
+    generator: torch.Generator | FixedNoise
 
     def normal(self, like: Tensor, rows: Part) -> Tensor:
         """Noise for the rows that are here, drawn for all."""
@@ -30,6 +50,8 @@ class Weights:
 
     def whole_normal(self, like: Tensor, rows: Part) -> Tensor:
         shape = (rows.count, *like.shape[1:])
+        if isinstance(self.generator, FixedNoise):
+            return self.generator.normal(shape, like)
         return torch.randn(shape, generator=self.generator, dtype=like.dtype).to(like.device)
 
     def from_encoder(self) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..knowledge import Knowledge
     from ..model import TzK
 
-__all__ = ["Level", "log_prior"]
+__all__ = ["Level", "log_prior", "watched"]
 
 
 class Level:
@@ -124,13 +124,13 @@ class Level:
         e, known = whole[:, rows.here], (whole >= 0).sum(1, keepdim=True)
         # Every kind is a mean over the rows of the whole batch that know its e.
         each = (e >= 0).to(t) / known.clamp_min(1)
-        told = torch.stack([torch.as_tensor(self._of(n, rows.here)).to(t).expand(len(t)) for n in names])
+        told = torch.stack([t.new_ones(len(t)) * self._of(n, rows.here) for n in names])
         log_e = -softplus(torch.where(e == 1, -found.t_logit, found.t_logit))
         self._credit(each * w.discriminator * told * log_e, 1, 1.0)
         log_p_t = found.log_p_z + latent[1]
         bound = log_p_t + w.kl * (found.log_p_c - found.log_q)
         bound = bound + w.discriminator * told.unsqueeze(1) * found.log_p_e
-        values = torch.tensor([[0], [1]], device=e.device)
+        values = torch.arange(2, device=e.device).unsqueeze(1)
         # torch.where, and not a product: a row that has the other e counts for nothing, even if
         # it is not finite there.
         chosen = e.unsqueeze(1) == values
@@ -142,7 +142,7 @@ class Level:
         e, logs = whole[:, self.rows.here], self.terms.logs
 
         counts = torch.stack([(whole == value).sum(1) for value in (0, 1)])
-        some = (counts > 0).tolist()  # asked of a GPU once, not of every figure
+        some = self._counted(counts)
 
         def add(what: str, values: Tensor, among: Tensor, counts: Tensor, some: list[bool]) -> None:
             sums = torch.where(among, values.detach(), 0).sum(1) / counts.clamp_min(1)
@@ -159,14 +159,18 @@ class Level:
         log_q, log_p_c, log_p_e, log_sigma = (
             f[:, 1] for f in (found.log_q, found.log_p_c, found.log_p_e, found.log_sigma)
         )
-        watched = _watched(latent, log_q, log_p_c, log_p_t[:, 1], log_p_e, log_sigma)
-        for what, values in watched.items():
+        told = watched(latent, log_q, log_p_c, log_p_t[:, 1], log_p_e, log_sigma)
+        for what, values in told.items():
             add(what, values, chosen[:, 1], counts[1], some[1])
         c = torch.where(chosen[:, 1].unsqueeze(2), found.c[:, 1].detach(), 0)
         for number, name in enumerate(names):
             if some[1][number]:
                 moments = torch.stack([c[number].sum(0), c[number].square().sum(0)])
                 self.terms.moments[prefix + name] = moments / counts[1][number]
+
+    def _counted(self, counts: Tensor) -> list[list[bool]]:
+        """Which of some counts are of any rows; a GPU is asked once, not for every figure."""
+        return (counts > 0).tolist()
 
     def _credit(self, values: Tensor, count: int, share: float) -> None:
         """Adds ``share`` of the mean over ``count`` rows, of which ``values`` are those here."""
@@ -260,14 +264,14 @@ class Level:
         add(f"c_accuracy_{value}", (log_p_e > -math.log(2)).float())
         if value == 0:
             return
-        told = _watched(latent, log_q, log_p_c, log_p_t, log_p_e, log_sigma)
+        told = watched(latent, log_q, log_p_c, log_p_t, log_p_e, log_sigma)
         for name, values in told.items():
             add(name, values)
         still = c.detach()
         self.terms.moments[path] = torch.stack([still.sum(0), still.square().sum(0)]) / count
 
 
-def _watched(latent, log_q, log_p_c, log_p_t, log_p_e, log_sigma) -> dict[str, Tensor]:
+def watched(latent, log_q, log_p_c, log_p_t, log_p_e, log_sigma) -> dict[str, Tensor]:
     """What is watched of the rows that have a kind, each of the shape of ``log_q``."""
     log_enc = log_prior(latent) + log_q
     log_dec = log_p_t + log_p_c + log_p_e

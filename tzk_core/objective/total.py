@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..schedule import at
-from .codes import Weights
+from .codes import FixedNoise, Weights
 from .config import ObjectiveConfig
+from .fixed import FixedLevel
 from .level import Level, log_prior
 from .terms import Existence, Part, Terms
 
@@ -25,9 +26,9 @@ def objective(
     t: Tensor,
     existence: Existence,
     config: ObjectiveConfig,
-    generator: torch.Generator,
+    generator: torch.Generator | FixedNoise,
     *,
-    step: int = 0,
+    step: int | tuple[Tensor, Tensor] = 0,
     latent: tuple[Tensor, Tensor] | None = None,
     flow: bool = True,
     knowledge: bool = True,
@@ -40,8 +41,10 @@ def objective(
     Args:
         t: observations, (B, …), or those of ``part`` alone.
         existence: e of every path, of the whole batch; paths that are missing are unknown.
-        generator: of the codes' noise; it draws the same whatever the part.
-        step: of the stage, for schedules.
+        generator: of the codes' noise; it draws the same whatever the part. With noise that was
+            drawn before, every shape is the same whatever the data
+            (:mod:`tzk_core.objective.fixed`; for ``elbo`` alone).
+        step: of the stage, for schedules; or the KL and the discriminators' weight themselves.
         latent: (z, log_det) of ``model.flow.encode(t)`` where it is known, with its gradient unless
             the flow is frozen.
         flow, knowledge: which terms.
@@ -63,10 +66,10 @@ def objective(
         if not (config.product and knowledge):
             terms.total = terms.total + log_p.sum() / rows.count
     if knowledge:
-        weights = Weights(
-            config, at(config.kl_weight, step), at(config.discriminator_weight, step), generator
-        )
-        level = Level(weights, terms, rows, balance or {})
+        if isinstance(step, int):
+            step = at(config.kl_weight, step), at(config.discriminator_weight, step)
+        kind = FixedLevel if isinstance(generator, FixedNoise) else Level
+        level = kind(Weights(config, *step, generator), terms, rows, balance or {})
         if parents:
             level.add(model, t, t, latent, existence, prefix="")
         else:

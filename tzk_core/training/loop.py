@@ -174,6 +174,7 @@ class Stage:
             trained=self._trained_paths(),
             latents=self.latents,
             group=self.group,
+            parameters=self.parameters,
         )
         self.optimiser = optimiser(self.model, self.parameters, config, self.stacks)
         averaged, self.first, self.bad_in_a_row, self.bad_steps, self.best = None, 0, 0, 0, None

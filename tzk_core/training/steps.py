@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ..devices import moved
-from ..graphs import GraphedEncode
 from ..model import TzK
 from ..objective import Existence, Part, Terms, objective
 from ..randomness import derived
 from .dataset import Dataset
+from .graphed import GraphedObjective
 from .group import Group
 from .latents import Latents
 from .settings import StageConfig
@@ -51,6 +51,7 @@ class Steps:
         trained: the paths of ``existence`` that the stage trains.
         latents: of the images on a frozen t-flow, if they are known.
         group: the processes among which a batch is divided.
+        parameters: that train.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Steps:
         trained: list[str],
         latents: Latents | None,
         group: Group,
+        parameters: list[Tensor],
     ) -> None:
         self.model, self.data, self.config, self.index = model, data, config, index
         self.seed, self.existence, self.latents, self.group = seed, existence, latents, group
@@ -73,7 +75,8 @@ class Steps:
         knows = config.train in ("knowledge", "children")
         asked = None if config.train == "flow" else knowledge
         self._order, self.balance = data.order(asked, rows=knows)
-        self._graph: GraphedEncode | None = None
+        self.parameters = parameters
+        self._graph: GraphedObjective | None = None
         self._ahead: tuple[int, _Batch] | None = None
 
     @property
@@ -124,18 +127,37 @@ class Steps:
         return _Batch(
             t,
             latent,
-            {path: e[index].to(device) for path, e in self.existence.items()},
+            self._known(index),
             {path: weights.to(device) for path, weights in balance.items()},
             generator.get_state(),
         )
 
-    def _graphed(self, t: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The t-flow's latent state by a CUDA graph, if the stage has one of this shape."""
-        if not self.config.cuda_graph or self.config.recompute:
+    def _known(self, index: Tensor) -> Existence:
+        """e of some images, moved as one tensor: two dozen small ones take longer."""
+        if not self.existence:
+            return {}
+        whole = torch.stack([e[index] for e in self.existence.values()])
+        return dict(zip(self.existence, moved(whole, self.model.device).unbind(), strict=True))
+
+    def _graphed(
+        self, batch: _Batch, part: Part, t: Tensor, latent: tuple[Tensor, Tensor] | None, step: int
+    ) -> Terms | None:
+        """The terms by a CUDA graph, where the stage can have one."""
+        config = self.config
+        if (
+            not t.is_cuda
+            or not config.cuda_graph
+            or config.recompute
+            or config.objective.name != "elbo"
+            or part != Part(part.count, 0, part.count)
+        ):
             return None
         if self._graph is None:
-            self._graph = GraphedEncode(self.model.flow, t)
-        return self._graph(t) if self._graph.fits(t) else None
+            self._graph = GraphedObjective(
+                self.model, self.parameters, config.objective, config.terms, list(batch.existence)
+            )
+        noise = torch.Generator().set_state(batch.noise)
+        return self._graph(t, latent, batch.existence, batch.balance, noise, step)
 
     def _parts(self) -> Iterator[Part]:
         """Of a batch, those of this process: they differ by one row at most."""
@@ -153,8 +175,9 @@ class Steps:
         elif self.config.train == "knowledge":
             with torch.no_grad():
                 latent = model.flow.encode(t)
-        elif self.config.terms["flow"] and t.is_cuda:
-            latent = self._graphed(t)
+        graphed = self._graphed(batch, part, t, latent, step)
+        if graphed is not None:
+            return graphed
         return objective(
             model,
             t,
