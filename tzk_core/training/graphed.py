@@ -115,5 +115,5 @@ class GraphedObjective:
         for key, value in flat.items():
             kind, _, name = key.partition(" ")
             if name:
-                getattr(terms, kind)[name] = value
+                getattr(terms, kind)[name] = value.detach()
         return terms
