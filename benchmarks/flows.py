@@ -172,6 +172,7 @@ def _job(model, job, mode, t, batch, autocast) -> Callable[[], Any]:
 
 def _in_onnxruntime(model: Ours, job: str, t, batch: int) -> Callable[[], Any]:
     import onnxruntime
+
     from tzk_export.onnx_graphs import Field
     from tzk_export.onnx_trace import traced
 
@@ -269,9 +270,7 @@ def _ratios(variants: list[Variant]) -> dict[str, dict[str, float]]:
             continue
         best = min(theirs, key=lambda v: statistics.median(v.seconds))
         found[f"{library} ({best.precision})"] = {
-            v.name: statistics.median(
-                b / a for a, b in zip(v.seconds, best.seconds, strict=True)
-            )
+            v.name: statistics.median(b / a for a, b in zip(v.seconds, best.seconds, strict=True))
             for v in variants
             if v.library == "tzk"
         }
@@ -281,8 +280,9 @@ def _ratios(variants: list[Variant]) -> dict[str, dict[str, float]]:
 def _markdown(report: dict[str, Any]) -> str:
     peak = report["peak_tflops"]
     lines = [
-        f"{report['device']}, {report['threads']} threads, torch {report['torch']}; a matrix product "
-        f"reaches {peak['float32']:.3g} TFLOP/s in float32 and {peak['bfloat16']:.3g} in bfloat16.",
+        f"{report['device']}, {report['threads']} threads, torch {report['torch']}; "
+        f"a matrix product reaches {peak['float32']:.3g} TFLOP/s in float32 and "
+        f"{peak['bfloat16']:.3g} in bfloat16.",
         "",
         "| L × steps, width, batch | job | variant | ms an image | share of the peak | "
         "times as fast as normflows | as FrEIA |",

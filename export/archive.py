@@ -19,6 +19,7 @@ from tzk_core._version import __version__
 from tzk_core.errors import ModelUnavailable, UsageError, WorkFailed
 from tzk_core.hub import CONFIG, WEIGHTS, load_config, sha256
 from tzk_core.model_store import FIRST, VERSIONS, archive_name
+from tzk_core.pretrained import run_folder
 from tzk_core.service.service import ENDPOINTS
 
 __all__ = ["archive"]
@@ -56,7 +57,7 @@ def archive(
         WorkFailed: the model store cannot be written.
         UsageError: ``torch-model-archiver`` is not installed.
     """
-    run, store = Path(run), Path(model_store)
+    run, store = run_folder(run), Path(model_store)
     digest = _checked(run)
     try:
         store.mkdir(parents=True, exist_ok=True)

@@ -68,13 +68,14 @@ def export(
     import torch
 
     from tzk_core.model import TzK
+    from tzk_core.pretrained import run_folder
 
     from .onnx_check import Checker, real_images
     from .onnx_graphs import graphs
     from .onnx_trace import OPSET, traced
     from .onnx_weights import SharedWeights
 
-    run, to = Path(run), Path(to)
+    run, to = run_folder(run), Path(to)
     load_config(run)  # a name on the hub is no run folder
     _must_be_free(to)
     model = TzK.from_pretrained(run).float().requires_grad_(False)

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from .config import FORMAT_VERSION, TzKConfig
 from .errors import ModelUnavailable, WorkFailed
+from .pretrained import run_folder
 from .randomness import generator
 
 __all__ = ["CONFIG", "WEIGHTS", "PretrainedMixin", "load_config", "sha256"]
@@ -69,21 +70,24 @@ class PretrainedMixin(PyTorchModelHubMixin):
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs):
         """A model from a folder or from the hub, in evaluation mode, on the CPU.
 
-        What looks like a local path (it exists, or its first part does, or it is no
-        ``owner/name``) never goes to the hub.
+        ``builtin`` is the model that comes with tzk. Weights that are stored in float16 are worked
+        with in float32. What looks like a local path (it exists, or its first part does, or it is
+        no ``owner/name``) never goes to the hub.
 
         Raises:
             ModelUnavailable: missing, corrupt, not loading strictly, or of another format.
         """
+        where = run_folder(pretrained_model_name_or_path)
         name = str(pretrained_model_name_or_path)
         local = (
-            isinstance(pretrained_model_name_or_path, Path)
+            str(where) != name
+            or isinstance(pretrained_model_name_or_path, Path)
             or not _HUB_NAME.fullmatch(name)
             or name.startswith((".", "~"))
             or Path(name.split("/")[0]).exists()
         )
         if local:
-            return cls._load(Path(name).expanduser(), **kwargs)
+            return cls._load(where.expanduser(), **kwargs)
         try:
             return super().from_pretrained(name, **kwargs)
         except (HfHubHTTPError, OSError) as error:
@@ -127,6 +131,7 @@ class PretrainedMixin(PyTorchModelHubMixin):
             )
         try:
             state = load_file(weights, device=str(map_location))
+            state = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
             # Every weight and shuffle is overwritten, so this generator leaves no trace.
             model = cls(config, generator=generator(0))
             dtype = next((v.dtype for v in state.values() if v.is_floating_point()), None)
@@ -143,6 +148,7 @@ def load_config(folder: Path) -> tuple[TzKConfig, str | None]:
     Raises:
         ModelUnavailable: no such folder or file, not JSON, an unknown format, a wrong value.
     """
+    folder = run_folder(folder)
     path = folder / CONFIG
     if not path.is_file():
         what = "is no run" if folder.is_dir() else "does not exist"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from tiny_model import tiny_model
+
 from tzk_core.objective import FixedNoise, ObjectiveConfig, objective
 from tzk_core.objective.codes import Weights
 from tzk_core.randomness import generator

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from tiny_model import tiny_model
+
 from tzk_core.devices import repeatable
 from tzk_core.graphs import RECORDED_AT, Graphed
 from tzk_core.service.backends import parts, use_backend

@@ -46,12 +46,18 @@ def test_every_stage_runs_and_changes_what_it_trains(values, tmp_path):
     kinds = ["flow", "knowledge", "all", "children"]
     given["stages"] = [{"train": one, "steps": 6, "batch": 8} for one in kinds]
     model = train(parse_recipe(given), out=tmp_path / "run", device="cuda", quiet=True)
-    rows = [json.loads(row) for row in (tmp_path / "run" / "metrics.jsonl").read_text().split("\n") if row]
+    rows = [
+        json.loads(row)
+        for row in (tmp_path / "run" / "metrics.jsonl").read_text().split("\n")
+        if row
+    ]
     assert {row["stage"] for row in rows} == {0, 1, 2, 3}
     assert all(math.isfinite(row["loss"]) for row in rows if "loss" in row)
     assert set(model.paths()) >= {"mnist", "mnist/0", "mnist/1"}
     for accumulate in (2, 3):
-        again = given | {"stages": [{"train": "flow", "steps": 6, "batch": 8, "accumulate": accumulate}]}
+        again = given | {
+            "stages": [{"train": "flow", "steps": 6, "batch": 8, "accumulate": accumulate}]
+        }
         train(parse_recipe(again), out=tmp_path / str(accumulate), device="cuda", quiet=True)
 
 
@@ -69,18 +75,27 @@ def test_the_same_objective_with_its_gradient(values, tmp_path):
         parameters = [p for p in model.parameters() if id(p) not in stacked]
         parameters += [whole for stack in stacks for whole, _ in stack.parameters]
         graphed = GraphedObjective(
-            model, parameters, ObjectiveConfig(), {"flow": True, "knowledge": True, "parents": True},
-            list(model.paths()), record,
+            model,
+            parameters,
+            ObjectiveConfig(),
+            {"flow": True, "knowledge": True, "parents": True},
+            list(model.paths()),
+            record,
         )
         generator.manual_seed(0)
         for step in range(4):
             t = torch.randn(8, *model.observation_shape, generator=generator).cuda()
-            e = {p: torch.randint(-1, 2, (8,), generator=generator).char().cuda() for p in model.paths()}
+            e = {
+                p: torch.randint(-1, 2, (8,), generator=generator).char().cuda()
+                for p in model.paths()
+            }
             for parameter in parameters:
                 parameter.grad = None
             terms = graphed(t, None, e, {}, generator, step)
             terms.total.backward()
-        found.append((float(terms.total), [None if p.grad is None else p.grad.clone() for p in parameters]))
+        found.append(
+            (float(terms.total), [None if p.grad is None else p.grad.clone() for p in parameters])
+        )
         for stack in stacks:
             stack.undo()
     (total, gradients), (expected, plain) = found

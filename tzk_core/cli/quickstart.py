@@ -1,4 +1,5 @@
-"""``tzk quickstart``: train, archive, serve, ask, in one command."""
+"""``tzk quickstart``: archive, serve and ask in one command, the model that comes with tzk or one
+that is trained first."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from pathlib import Path
 import click
 
 from tzk_core.cli.serving_options import model_store_option, serving_options
+from tzk_core.pretrained import BUILTIN, run_folder
 
 __all__ = ["quickstart"]
 
@@ -15,15 +17,16 @@ __all__ = ["quickstart"]
 @click.option(
     "--run",
     type=click.Path(path_type=Path),
-    default=Path("runs/quick"),
+    default=Path(BUILTIN),
     show_default=True,
-    help="Trained there unless it holds a model.",
+    help="A run folder; the recipe quick is trained there unless it holds a model. builtin is the "
+    "model that comes with tzk.",
 )
 @model_store_option("Where the archives go.")
 @click.option("--once", is_flag=True, help="Stop after the calls; fail unless all were right.")
 @serving_options
 def quickstart(run: Path, model_store: Path, once: bool, **options) -> None:
-    """Train the quick recipe (if there is no run yet), serve it, and call every endpoint."""
+    """Serve a model (the one that comes with tzk, or a run) and call every endpoint."""
     from tzk_core.errors import WorkFailed
     from tzk_core.launcher import Serving, Settings
     from tzk_core.launcher.java import find_java
@@ -39,7 +42,8 @@ def quickstart(run: Path, model_store: Path, once: bool, **options) -> None:
     wrong: list[str] = []
     finished = False
     with signals_end():
-        _trained(run, options["device"])
+        if run_folder(run) == run:
+            _trained(run, options["device"])
         _say(f"archiving {run} to {settings.model_store}")
         archive(run, settings.model_store)
         _say("starting the server …")
@@ -85,7 +89,8 @@ def _called(url: str, run: Path) -> list[str]:
 
     config, _ = load_config(run)
     wrong = []
-    for answered in tour(url, _paths(config), config.observation[1:], run / "quickstart"):
+    folder = Path("quickstart") if run_folder(run) != run else run / "quickstart"
+    for answered in tour(url, _paths(config), config.observation[1:], folder):
         click.echo(f"\n$ {answered.curl}")
         click.echo(answered.told or "(no answer)")
         for one in answered.wrong:

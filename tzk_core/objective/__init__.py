@@ -39,4 +39,12 @@ from .config import ObjectiveConfig, check_objective
 from .terms import Existence, Part, Terms
 from .total import objective
 
-__all__ = ["Existence", "FixedNoise", "ObjectiveConfig", "Part", "Terms", "check_objective", "objective"]
+__all__ = [
+    "Existence",
+    "FixedNoise",
+    "ObjectiveConfig",
+    "Part",
+    "Terms",
+    "check_objective",
+    "objective",
+]

@@ -89,7 +89,13 @@ class FixedLevel(Level):
                 self._below(kind.child, c, existence, path, name, count.to(t) / known.clamp_min(1))
 
     def _below(
-        self, child: TzK, c: Tensor, existence: Existence, path: str, name: str, share: Tensor | float
+        self,
+        child: TzK,
+        c: Tensor,
+        existence: Existence,
+        path: str,
+        name: str,
+        share: Tensor | float,
     ) -> None:
         """The TzK below a kind, of the rows that have it."""
         whole = existence[name]

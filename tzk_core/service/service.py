@@ -11,6 +11,7 @@ import torch
 
 from tzk_core.errors import TzkError
 from tzk_core.hub import CONFIG, load_config
+from tzk_core.pretrained import run_folder
 from tzk_core.service import logs
 from tzk_core.service.answers import NllAnswer
 from tzk_core.service.interpolate import Between, interpolate
@@ -82,7 +83,7 @@ class Service:
         model = TzK.from_pretrained(folder)
         if device is not None:
             model.to(device)
-        label = _label(Path(folder))
+        label = _label(run_folder(folder))
         model_loaded(label, model)
         return cls(model, label)
 

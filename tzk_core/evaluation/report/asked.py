@@ -17,6 +17,7 @@ from ...data.sources import class_names, load, splits
 from ...errors import UsageError
 from ...hub import WEIGHTS, sha256
 from ...model import TzK
+from ...pretrained import run_folder
 from ...training.progress import Reporter
 from ...training.recipe import Recipe, SourceConfig, parse_recipe
 from ..settings import Settings
@@ -34,7 +35,7 @@ def recipe_of(run: str | Path) -> Recipe | None:
     Raises:
         UsageError: it is there and no recipe.
     """
-    folder = Path(run)
+    folder = run_folder(run)
     for place in (folder, folder.parent.parent if folder.parent.name == "checkpoints" else folder):
         file = place / "recipe.yaml"
         if file.is_file():
@@ -105,7 +106,7 @@ def read_against(
 
 def weights_of(run: str | Path, model: TzK) -> tuple[str, str]:
     """SHA-256 of the weights (of their file, where it is local) and of the configuration."""
-    file = Path(run) / WEIGHTS
+    file = run_folder(run) / WEIGHTS
     if file.is_file():
         weights = sha256(file)
     else:
