@@ -21,6 +21,7 @@ __all__ = [
     "conditions_on",
     "device_named",
     "free_memory",
+    "hardware",
     "moved",
     "out_of_memory",
     "processors",
@@ -112,16 +113,22 @@ def works(device: torch.device) -> bool:
     return True
 
 
+def hardware(device: torch.device) -> str:
+    """What a device is: the name of the card, or the kind of processor."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+
+
 def conditions_on(device: torch.device) -> dict[str, Any]:
     """What a report's figures depend on besides its inputs: versions, processor and threads."""
     import torch
 
-    cuda = device.type == "cuda"
     return {
         "tzk": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "device": str(device),
-        "processor": torch.cuda.get_device_name(device) if cuda else platform.machine(),
+        "processor": hardware(device),
         "threads": torch.get_num_threads(),
     }

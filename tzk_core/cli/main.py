@@ -63,6 +63,7 @@ COMMANDS = {
     "status": Lazy("tzk_core.cli.status:status", "What a server serves, and whether it is well."),
     "call": Lazy("tzk_core.cli.call:call", "Ask a running server."),
     "openapi": Lazy("tzk_core.cli.openapi:openapi", "The HTTP contract as an OpenAPI document."),
+    "bench": Lazy("tzk_core.cli.bench:bench", "Which backend serves a run fastest here."),
     "recipe": Lazy("tzk_core.cli.recipe:recipe", "List recipes, or show one in full."),
 }
 

@@ -30,8 +30,8 @@ def card(
         f"- parameters: {count:,}",
         f"- trained on: {', '.join(s.source for s in recipe.data.sources)} "
         f"({facts['images']['training']:,} images, {facts['images']['held_out']:,} held out)",
-        f"- on: {facts['device']}, {facts['threads']} threads, {facts['seconds']} s, "
-        f"seed {facts['seed']}, tzk {facts['tzk']}, torch {facts['torch']}\n",
+        f"- on: {_sessions(facts['sessions'])}; {facts['seconds']:,} s in all, seed "
+        f"{facts['seed']}, tzk {facts['tzk']}\n",
         "## Figures on held-out images\n",
         "Mean ± standard error over images. `reconstruction` is the paper's conditional figure and "
         "not a likelihood of the image: the cost of knowing the code is left out.\n",
@@ -54,5 +54,14 @@ def card(
     return "\n".join(line for line in lines if line) + "\n"
 
 
-def _digits(figure: Figure) -> str:
-    return "3f" if figure.mean >= 0.01 else "1e"
+def _sessions(sessions: list[dict]) -> str:
+    """Where it was trained, one after the other."""
+    told = []
+    for one in sessions:
+        stage, step = one["from"]
+        place = f"from step {step:,} of stage {stage} " if len(sessions) > 1 else ""
+        seconds = f"{one['seconds']:,} s" if "seconds" in one else "killed, its time is not known"
+        told.append(
+            f"{one['device']} ({place}{seconds}, {one['threads']} threads, torch {one['torch']})"
+        )
+    return "; ".join(told)

@@ -11,11 +11,13 @@ import torch
 
 from .._version import __version__
 from ..errors import UsageError
+from ..devices import hardware
+from .checkpoint import Checkpoint
 from .dataset import Dataset
 from .group import Group
 from .recipe import Recipe
 
-__all__ = ["facts_of", "git_state", "same_data"]
+__all__ = ["facts_of", "git_state", "same_data", "session_of"]
 
 _TOLD = ("accelerate", "datasets", "numpy", "pillow", "pydantic", "safetensors", "tensorboard")
 
@@ -37,6 +39,18 @@ def facts_of(recipe: Recipe, data: Dataset, held_out: Dataset, group: Group) -> 
         "fingerprints": data.fingerprints,
         "duplicates": data.duplicates,
         "skipped": len(data.skipped),
+    }
+
+
+def session_of(group: Group, start: Checkpoint | None) -> dict:
+    """The process, one of those that trained a run one after the other: its machine, and the stage
+    and step from which it went on."""
+    return {
+        "device": hardware(group.device),
+        "processes": group.count,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "from": [start.stage, start.step] if start else [0, 0],
     }
 
 

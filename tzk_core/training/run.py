@@ -26,7 +26,7 @@ from ..typicality import fit_typicality, ks_uniform
 from .card import card
 from .checkpoint import Checkpoint, best_of, load_latest
 from .dataset import Dataset, load_data
-from .facts import facts_of, same_data
+from .facts import facts_of, same_data, session_of
 from .group import Group
 from .interrupt import Interrupt
 from .labels import Known
@@ -87,8 +87,10 @@ def _train(recipe: Recipe, out: Path, resume: bool, group: Group, reporter: Repo
         with group.main_first():
             data, held_out = read_data(recipe, reporter)
         facts = facts_of(recipe, data, held_out, group)
+        session = session_of(group, started)
         if group.main:
-            _record(recipe, out, facts, resume)
+            _record(recipe, out, facts, session, resume)
+            until_trained.callback(_record_time, out, facts, session, began)
         _check_stages(recipe, data)
         model = _model(recipe, data) if started is None else started.model
         model.to(group.device)
@@ -129,8 +131,9 @@ def _train(recipe: Recipe, out: Path, resume: bool, group: Group, reporter: Repo
             raise WorkFailed(
                 "interrupted after training, before the model was measured: go on with --resume"
             ) from error
+    session["seconds"] = round(time.monotonic() - began)
     facts |= {
-        "seconds": round(time.monotonic() - began),
+        "seconds": sum(each.get("seconds", 0) for each in facts["sessions"]),
         "best": best_of(out / "checkpoints"),
         "figures": [vars(figure) for figure in figures],
     }
@@ -181,15 +184,26 @@ def _board(recipe: Recipe, out: Path, group: Group, reporter: Reporter, first: i
     return Board(out / "tensorboard", first)
 
 
-def _record(recipe: Recipe, out: Path, facts: dict, resume: bool) -> None:
+def _record(recipe: Recipe, out: Path, facts: dict, session: dict, resume: bool) -> None:
     """What the run is of. Only once its images are read: a recipe whose data cannot be read leaves
     nothing behind."""
-    stored = out / FACTS
+    stored, before = out / FACTS, []
     if resume and stored.is_file():
-        same_data(json.loads(stored.read_text()), facts, out)
+        first = json.loads(stored.read_text())
+        same_data(first, facts, out)
+        before = first.get("sessions", [])
+    facts["sessions"] = [*before, session]
     record = recipe.model_dump(mode="json")
     write_aside(out / RECIPE, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
     write_aside(stored, json.dumps(facts, indent=2) + "\n")
+
+
+def _record_time(out: Path, facts: dict, session: dict, began: float) -> None:
+    """How long it took so far, also where it was stopped. What cannot be written says so before
+    or after: not here, where it would hide why it stopped."""
+    session["seconds"] = round(time.monotonic() - began)
+    with contextlib.suppress(WorkFailed):
+        write_aside(out / FACTS, json.dumps(facts, indent=2) + "\n")
 
 
 def is_finished(out: Path) -> bool:
