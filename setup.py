@@ -102,7 +102,7 @@ setup(
     package_dir=MAPPED,
     package_data={
         "tzk_core.data.builtin": ["SOURCE.md", "*/*.parquet"],
-        "tzk_core.pretrained": ["*.json", "*.md", "*.safetensors", "*.png"],
+        "tzk_core.pretrained": ["*.json", "*.md", "*.safetensors", "*.yaml", "*/*.png"],
         "tzk_recipes": ["*.yaml"],
         "tzk_recipes.paper": ["*.yaml"],
     },

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -11,12 +13,15 @@ from tiny_model import tiny_model
 
 from tzk_core.benchmark import variants
 from tzk_core.benchmark.bench import recommended
-from tzk_core.cli import bench as command
+from tzk_core.benchmark.measuring import apart
+from tzk_core.cli.bench import NAMES
 from tzk_core.cli.main import cli
 from tzk_core.config import FlowConfig, TzKConfig
+from tzk_core.data.decoding import encode_png
 from tzk_core.data.preparation import Preparation
 from tzk_core.errors import ModelUnavailable
 from tzk_core.model import TzK
+from tzk_core.service.wire import RawAnswer
 
 QUICK = ["--seconds", "0.01", "--device", "cpu"]
 
@@ -76,8 +81,12 @@ def test_every_backend_has_a_row_for_each_endpoint_and_batch(run, call):
 
 def test_what_cannot_run_is_named_and_stops_nothing(run, call, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    missing = lambda name: None if name == "onnxscript" else True  # noqa: E731
-    monkeypatch.setattr(variants.importlib.util, "find_spec", missing)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *a: None if name == "onnxscript" else find(name, *a),
+    )
     monkeypatch.setattr(variants, "bfloat16_if_close", lambda model: False)
     asked = [f"--backend={name}" for name in ("graphs", "bf16", "compile", "onnx")]
     result = call(run, *asked, "--batch", 2, "--json", *QUICK)
@@ -122,7 +131,27 @@ def test_a_model_of_codes_is_refused(call, tmp_path):
 
 
 def test_the_command_offers_what_the_library_has():
-    assert command.NAMES == variants.NAMES
+    assert NAMES == variants.NAMES
+
+
+def test_answers_agree_within_the_tolerance_and_no_further():
+    def scored(nats):
+        return [RawAnswer(json.dumps({"nll_nats": nats}).encode())]
+
+    def drawn(changed: int, by: int):
+        pixels = np.full((1, 64, 64), 100, np.uint8)
+        pixels.reshape(-1)[:changed] += by
+        return [RawAnswer(encode_png(pixels))]
+
+    assert apart("tzk_nll", scored(1000.009), scored(1000.0)).agrees
+    assert not apart("tzk_nll", scored(1000.011), scored(1000.0)).agrees
+    assert apart("tzk_nll", scored(1001.0), scored(1000.0)).nats == pytest.approx(1)
+    assert apart("tzk_nll", scored(None), scored(None)).agrees
+    assert not apart("tzk_nll", scored(None), scored(1.0)).agrees
+    assert apart("tzk_sample", drawn(4, 1), drawn(0, 0)).agrees
+    assert not apart("tzk_sample", drawn(5, 1), drawn(0, 0)).agrees
+    found = apart("tzk_sample", drawn(1, 2), drawn(0, 0))
+    assert (found.levels, found.pixels, found.agrees) == (2, 1 / 4096, False)
 
 
 def row(backend: str, fast: float, agrees: bool = True) -> dict:

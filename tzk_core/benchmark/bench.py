@@ -201,8 +201,8 @@ def _busy() -> str | None:
 
 
 def _reason(name: str, speed: dict[str, float]) -> str:
-    if name == "torch":
-        return f"no other that agrees with it is {MARGIN - 1:.0%} faster"
+    if speed[name] < MARGIN:
+        return f"no other whose answers agree is {MARGIN - 1:.0%} faster than torch"
     return f"{speed[name]:.2f} times as fast as torch, and its answers agree"
 
 

@@ -126,8 +126,11 @@ def apart(endpoint: str, got: Sequence[RawAnswer], wanted: Sequence[RawAnswer]) 
     pairs = list(zip(got, wanted, strict=True))
     if endpoint == "tzk_nll":
         nats = [(_nats(one), _nats(other)) for one, other in pairs]
-        agrees = all(abs(a - b) <= max(MOST_RELATIVE * abs(b), MOST_ABSOLUTE) for a, b in nats)
-        return Apart(max(abs(a - b) for a, b in nats), None, None, agrees)
+        known = [(a, b) for a, b in nats if a is not None and b is not None]
+        # What is not finite is told as none, which agrees with none.
+        alike = all((a is None) == (b is None) for a, b in nats)
+        near = all(abs(a - b) <= max(MOST_RELATIVE * abs(b), MOST_ABSOLUTE) for a, b in known)
+        return Apart(max((abs(a - b) for a, b in known), default=None), None, None, alike and near)
     levels = np.stack([np.abs(_levels(one) - _levels(other)) for one, other in pairs])
     most, share = int(levels.max()), float((levels > 0).mean())
     return Apart(None, most, share, most <= MOST_LEVELS and share <= MOST_PIXELS)
@@ -139,10 +142,8 @@ def _seconds(ready: Ready, endpoint: str, raws: Sequence[RawRequest]) -> float:
     return time.perf_counter() - began
 
 
-def _nats(answer: RawAnswer) -> float:
-    nats = json.loads(answer.body)["nll_nats"]
-    # What is not finite is told as none, and agrees with nothing.
-    return float("nan") if nats is None else nats
+def _nats(answer: RawAnswer) -> float | None:
+    return json.loads(answer.body)["nll_nats"]
 
 
 def _levels(answer: RawAnswer) -> np.ndarray:

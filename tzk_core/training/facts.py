@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from .._version import __version__
-from ..errors import UsageError
 from ..devices import hardware
+from ..errors import UsageError
 from .checkpoint import Checkpoint
 from .dataset import Dataset
 from .group import Group

@@ -79,8 +79,9 @@ class StageConfig(Section):
     )
     cuda_graph: bool = Field(
         True,
-        description="on a GPU, launch the t-flow's part of a step as one recorded CUDA graph, "
-        "forward and back: the same step in less time; not with `recompute`",
+        description="on a GPU, launch a step's objective and its gradient as two recorded CUDA "
+        "graphs; every row then goes through both branches of every kind. For `elbo` in whole "
+        "batches: not with `recompute`, `accumulate` or several processes",
     )
     learning_rate: float = Field(1e-3, gt=0, description="of the optimiser, at its highest")
     scale_rate: float = Field(
