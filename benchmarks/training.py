@@ -31,6 +31,7 @@ from typing import Any
 
 import click
 import torch
+from peers import PEERS
 from rich.console import Console
 from rich.table import Table
 
@@ -38,13 +39,14 @@ from tzk_core.data.decoding import encode_png
 from tzk_core.data.quantisation import dequantise
 from tzk_core.data.sources import load
 from tzk_core.files import write_aside
-from tzk_core.flows import ImageFlow
 from tzk_core.randomness import derived, rows
 from tzk_core.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from tzk_core.training.dataset import load_data
 from tzk_core.training.recipe import DataConfig, parse_recipe
 
 __all__ = ["training"]
+
+LIBRARIES = ("tzk", "normflows")
 
 GIVING_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
@@ -106,52 +108,9 @@ def training(out, levels, steps, width, batch, channels, pairs, images, fitting,
 # -- steps -----------------------------------------------------------------------------------------
 
 
-class _Normflows(torch.nn.Module):
-    """Its multi-scale Glow: levels of (squeeze, steps, split)."""
-
-    def __init__(self, shape: tuple[int, int, int], levels: int, steps: int, width: int) -> None:
-        super().__init__()
-        import normflows
-
-        channels, side, _ = shape
-        bases, merges, flows = [], [], []
-        for level in range(levels):  # 0 is the deepest, as normflows counts
-            deep = 2 ** (levels - 1 - level)
-            blocks = [
-                normflows.flows.GlowBlock(channels * 4 * deep, width, scale_map="sigmoid")
-                for _ in range(steps)
-            ]
-            flows.append([*blocks, normflows.flows.Squeeze()])
-            half = side // 2 ** (levels - level)
-            factor = 4 * deep if level == 0 else 2 * deep
-            bases.append(normflows.distributions.DiagGaussian((channels * factor, half, half)))
-            if level:
-                merges.append(normflows.flows.Merge())
-        for base in bases:
-            base.requires_grad_(False)  # N(0, I), as ours
-        self.model = normflows.MultiscaleFlow(bases, flows, merges, class_cond=False)
-
-    def log_prob(self, t: torch.Tensor) -> torch.Tensor:
-        return self.model.log_prob(t, None)
-
-
-class _Ours(torch.nn.Module):
-    def __init__(self, shape: tuple[int, int, int], levels: int, steps: int, width: int) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.flow = ImageFlow(shape, levels=levels, steps=steps, width=width, generator=generator)
-
-    def log_prob(self, t: torch.Tensor) -> torch.Tensor:
-        z, log_det = self.flow.encode(t)
-        return log_det - 0.5 * z.square().flatten(1).sum(1)
-
-
-_MADE = {"tzk": _Ours, "normflows": _Normflows}
-
-
 class _Trainer:
     def __init__(self, name: str, *sizes: Any) -> None:
-        self.model = _MADE[name](*sizes)
+        self.model = PEERS[name](*sizes)
         self.optimiser = torch.optim.Adam(
             [p for p in self.model.parameters() if p.requires_grad], lr=1e-5
         )
@@ -173,7 +132,7 @@ def _images(shape: tuple[int, int, int], batch: int) -> torch.Tensor:
 
 def _steps(shape, levels, steps, width, batch, pairs) -> dict[str, Any]:
     t, sizes = _images(shape, batch), (shape, levels, steps, width)
-    trainers = {name: _Trainer(name, *sizes) for name in _MADE}
+    trainers = {name: _Trainer(name, *sizes) for name in LIBRARIES}
     for trainer in trainers.values():
         trainer.step(t)  # ActNorm of normflows starts here
         trainer.step(t)

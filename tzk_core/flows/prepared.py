@@ -116,7 +116,7 @@ class _Step:
             and not (coupling.flip or coupling.additive or actnorm.log_scale is None)
         ):
             raise ValueError("a step is prepared if it is ActNorm, shuffle and affine coupling")
-        self.still = coupling.sizes[0]
+        self.sizes = coupling.sizes
         self.network = _network(coupling.network, side)
         self.forwards = shuffle.permutation.clone()
         self.backwards = self.forwards.argsort()
@@ -130,20 +130,21 @@ class _Step:
     def encode(self, t: Tensor, log_dets: list[Tensor]) -> Tensor:
         t = t.index_select(1, self.forwards)
         t.add_(self.bias_after).mul_(self.scale_after)
-        shift, log_scale = self._shift_and_log_scale(t)
-        log_dets.append(log_scale.flatten(1).sum(1))
-        t[:, self.still :].add_(shift).mul_(log_scale.exp_())
+        still, moved = t.split(self.sizes, 1)
+        shift, log_scale = self._shift_and_log_scale(still)
+        log_dets.append(log_scale.sum((1, 2, 3)))
+        moved.add_(shift).mul_(log_scale.exp_())
         return t
 
     def decode(self, z: Tensor, log_dets: list[Tensor]) -> Tensor:
-        shift, log_scale = self._shift_and_log_scale(z)
-        log_dets.append(log_scale.flatten(1).sum(1))
-        z[:, self.still :].mul_(log_scale.neg_().exp_()).sub_(shift)
+        still, moved = z.split(self.sizes, 1)
+        shift, log_scale = self._shift_and_log_scale(still)
+        log_dets.append(log_scale.sum((1, 2, 3)))
+        moved.mul_(log_scale.neg_().exp_()).sub_(shift)
         return z.index_select(1, self.backwards).mul_(self.shrink).sub_(self.bias)
 
-    def _shift_and_log_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        out = self.network(x[:, : self.still])
-        shift, raw = out.contiguous().to(x.dtype).chunk(2, dim=1)
+    def _shift_and_log_scale(self, still: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = self.network(still).contiguous().to(still.dtype).chunk(2, dim=1)
         # −6 tanh(y) = 12 σ(−2y) − 6; torch's tanh takes five times as long as its sigmoid.
         bent = logsigmoid(raw.add_(2.0)).mul_(2 / FLOOR).sigmoid_()
         return shift, bent.mul_(2 * FLOOR).sub_(FLOOR)
