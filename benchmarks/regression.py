@@ -60,8 +60,6 @@ RESAMPLES = 2000
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def regression(base, rounds, tolerance, levels, steps, width, batch, as_json):
     """Compare the working tree's speed with that of the commit --base."""
-    # Ended by a signal, it takes its worktree away too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     commit = _git("rev-parse", "--verify", "--quiet", f"{base}^{{commit}}", wrong=f"no {base} here")
     settings = {"levels": levels, "steps": steps, "width": width}
     with tempfile.TemporaryDirectory(prefix="tzk-regression-") as place:
@@ -248,4 +246,6 @@ def _show(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    # Ended by a signal, it takes its worktree away too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     regression()

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from .config import FORMAT_VERSION, TzKConfig
 from .errors import ModelUnavailable, WorkFailed
-from .pretrained import run_folder
+from .pretrained import expanded, run_folder
 from .randomness import generator
 
 __all__ = ["CONFIG", "WEIGHTS", "PretrainedMixin", "load_config", "sha256"]
@@ -135,6 +135,7 @@ class PretrainedMixin(PyTorchModelHubMixin):
             # Every weight and shuffle is overwritten, so this generator leaves no trace.
             model = cls(config, generator=generator(0))
             dtype = next((v.dtype for v in state.values() if v.is_floating_point()), None)
+            state = expanded(state, model.state_dict())
             model.to(device=map_location, dtype=dtype).load_state_dict(state, strict=True)
         except (SafetensorError, RuntimeError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())

@@ -58,7 +58,7 @@ def test_it_reads_test_images(model):
     logits = torch.stack([model.find(path).t_discriminator(c) for path in CLASSES])
     right = logits.argmax(0) == torch.as_tensor(images.labels)
     assert right.float().mean() > 0.95
-    garment, _ = observed(model, "fashion")
+    garment, _ = observed(model, "fashion_mnist")
     kinds = [model.find(name).t_discriminator for name in ("mnist", "fashion")]
     for own, other, x in ((kinds[0], kinds[1], t), (kinds[1], kinds[0], garment)):
         assert ((own(x) > 0) & (other(x) < 0)).float().mean() > 0.95

@@ -25,6 +25,8 @@ BATCHES = (1, 16)
 MARGIN = 1.05
 """How many times as fast as torch, which needs nothing and starts soonest, a backend has to be."""
 
+SLOW_TO_START = ("compile", "onnx")
+
 Progress = Callable[[str], None]
 
 
@@ -130,7 +132,8 @@ class _Bed:
 
     def add(self, name: str) -> None:
         """Makes a backend ready, with its first requests and its answers, or says why not."""
-        self.tell(f"{name}: loading and warming up")
+        minutes = ", which takes minutes" if name in SLOW_TO_START else ""
+        self.tell(f"{name}: loading and warming up{minutes}")
         folder = self.folder / name
         folder.mkdir()
         try:
@@ -194,6 +197,8 @@ class _Bed:
 
 def _busy() -> str | None:
     """Whether others use the processors that this process wants, in words."""
+    if not hasattr(os, "getloadavg"):  # not on every system
+        return None
     load, there = os.getloadavg()[0], processors()
     if load + min(torch.get_num_threads(), there) <= there + 0.5:
         return None

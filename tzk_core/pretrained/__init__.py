@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BUILTIN", "compact", "run_folder"]
+__all__ = ["BUILTIN", "compact", "expanded", "run_folder"]
 
 BUILTIN = "builtin"
 _FOLDER = Path(__file__).parent
+_KIND = re.compile(r"(.*\.child\.knowledge\.)k_[\w-]+(\..*)")
 
 
 def run_folder(run: str | Path) -> Path:
@@ -24,15 +27,37 @@ def run_folder(run: str | Path) -> Path:
 
 
 def compact(model: nn.Module) -> dict[str, Tensor]:
-    """The model's state with matrices and kernels in float16, everything else as it is.
+    """The model's state in half the size, as ``from_pretrained`` reads it.
 
-    What has one dimension is a fiftieth of the bytes, and ActNorm's log scales count once for
-    every position of a map: half precision there moves log p a hundred times as much as in the
-    networks.
+    Matrices and kernels are in float16, everything else as it is: what has one dimension is a
+    fiftieth of the bytes, and ActNorm's log scales count once for every position of a map. Kinds on
+    one code are stored as one: of twenty kinds the names alone would take half a megabyte.
     """
-    return {
-        name: (value.half() if value.ndim > 1 and value.dtype == torch.float32 else value)
-        .detach()
-        .contiguous()
-        for name, value in model.state_dict().items()
-    }
+    state = {name: _half(value.detach()) for name, value in model.state_dict().items()}
+    groups: dict[str, list[str]] = {}
+    for name in state:
+        match = _KIND.fullmatch(name)
+        if match:
+            groups.setdefault(f"{match[1]}*{match[2]}", []).append(name)
+    for together, names in groups.items():
+        if len(names) > 1 and len({state[name].shape for name in names}) == 1:
+            state[together] = torch.stack([state.pop(name) for name in names])
+    return {name: value.contiguous() for name, value in state.items()}
+
+
+def _half(value: Tensor) -> Tensor:
+    return value.half() if value.ndim > 1 and value.dtype == torch.float32 else value
+
+
+def expanded(state: dict[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """The state with what :func:`compact` stored together by the names that a model has for it."""
+    found = {name: value for name, value in state.items() if "*" not in name}
+    rows: dict[str, int] = {}
+    for name in names:
+        match = _KIND.fullmatch(name)
+        together = f"{match[1]}*{match[2]}" if match else ""
+        if name not in found and together in state:
+            row = rows[together] = rows.get(together, -1) + 1
+            if row < len(state[together]):
+                found[name] = state[together][row]
+    return found

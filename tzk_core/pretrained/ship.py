@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 import click
@@ -72,7 +71,7 @@ def ship(run: Path, recipe: str, data: tuple[str, ...], images: int, evaluation,
     text = card(stored, wanted, facts, figures, grids, out)
     text += _half(changes) + _licences()
     if evaluation is not None:
-        text += _evaluated(evaluation, out)
+        text += _evaluated(evaluation)
     write_aside(out / "README.md", text)
     record = yaml.safe_dump(wanted.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_aside(out / RECIPE, record)
@@ -118,15 +117,16 @@ def _licences() -> str:
     return "\n## Data\n\n" + "\n".join(rows) + "\n"
 
 
-def _evaluated(folder: Path, out: Path) -> str:
-    """The report's own Markdown one heading down, its pictures beside the card."""
-    text = (folder / "evaluation.md").read_text()
-    for picture in folder.glob("*.png"):
-        if picture.name in text:
-            (out / "evaluation").mkdir(exist_ok=True)
-            shutil.copyfile(picture, out / "evaluation" / picture.name)
-            text = text.replace(f"({picture.name})", f"(evaluation/{picture.name})")
-    lines = [f"#{line}" if line.startswith("#") else line for line in text.splitlines()]
+def _evaluated(folder: Path) -> str:
+    """The report's own Markdown one heading down, without pictures, which would weigh too much."""
+    lines, picture = [], False
+    for line in (folder / "evaluation.md").read_text().splitlines():
+        if line.startswith("!["):
+            picture = True  # its caption follows
+        elif picture:
+            picture = not line
+        else:
+            lines.append(f"#{line}" if line.startswith("#") else line)
     return "\n" + "\n".join(lines) + "\n"
 
 
