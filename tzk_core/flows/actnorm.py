@@ -35,13 +35,13 @@ class ActNorm(Invertible):
         bias, scale = self._parameters_for(t)
         if scale is None:
             return t + bias, t.new_zeros(t.shape[0])
-        return (t + bias) * scale.exp(), self.log_det(t)
+        return (t + bias) * scale.exp(), self._log_det(t)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         bias, scale = self._parameters_for(z)
         if scale is None:
             return z - bias, z.new_zeros(z.shape[0])
-        return z * (-scale).exp() - bias, -self.log_det(z)
+        return z * (-scale).exp() - bias, -self._log_det(z)
 
     @torch.no_grad()
     def initialize(self, t: Tensor, context: Tensor | None = None) -> Tensor:
@@ -62,8 +62,7 @@ class ActNorm(Invertible):
         scale = None if self.log_scale is None else self.log_scale.reshape(shape)
         return self.bias.reshape(shape), scale
 
-    def log_det(self, x: Tensor) -> Tensor:
-        """log|det ∂z/∂t| of every observation of the shape of ``x``, (B,)."""
+    def _log_det(self, x: Tensor) -> Tensor:
         positions = math.prod(x.shape[2:])
         # In float64: the sum's rounding would count once for every position.
         total = self.log_scale.sum(dtype=torch.float64) * positions

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from .actnorm import ActNorm
 from .coupling import Coupling
-from .fused import fused_step, fusible
 from .layer import Chain, Invertible
 from .shuffle import Shuffle
 
@@ -48,14 +46,6 @@ class FlowStep(Chain):
                 )
             )
         super().__init__(layers)
-
-    def encode_into(self, log_dets: list[Tensor], t: Tensor, context: Tensor | None) -> Tensor:
-        layers = list(self.layers)
-        if not fusible(layers, t, context):
-            return super().encode_into(log_dets, t, context)
-        z, log_det = fused_step(*layers, t)
-        log_dets += [layers[0].log_det(t), log_det]
-        return z
 
 
 class StepFlow(Chain):
