@@ -25,7 +25,8 @@ __all__ = ["ENDPOINTS", "NAMES", "Ready", "made_ready", "reason_of", "usual"]
 ENDPOINTS = ("tzk_nll", "tzk_sample")
 
 NAMES = ("torch", "graphs", "bf16", "compile", "onnx")
-"""torch as it is; by CUDA graphs; with the t-flow's networks in bfloat16; torch.compile; ONNX."""
+"""torch, on a CPU with the t-flow prepared; by CUDA graphs; with the t-flow's networks in bfloat16;
+torch.compile; ONNX."""
 
 _NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 
@@ -77,8 +78,8 @@ def made_ready(name: str, run: str | Path, device: torch.device, most: int, fold
         raise ModelUnavailable(f"{run} is not a model of images, which alone are served")
     if name == "bf16" and not bfloat16_if_close(service.model):
         raise WorkFailed("bfloat16 is too far from float32 with this model")
-    # torch on a GPU is served by graphs; as it is, it is what the others are compared with.
-    if name != "torch":
+    # torch on a GPU is served by graphs, which have a name here; as it is, it is measured beside.
+    if name != "torch" or device.type == "cpu":
         use_backend(service.model, folder, _archived(name, run, folder))
     ready = Ready(name, service)
     for endpoint in ENDPOINTS:

@@ -55,9 +55,13 @@ def first_seed_option(command: Callable) -> Callable:
 def service_of(run: Path, device: str) -> Service:
     """The service of a run's model on the device that was asked for."""
     from tzk_core.devices import device_named
+    from tzk_core.service.backends import prepare
     from tzk_core.service.service import Service
 
-    return Service.load(run, device_named(device))
+    service = Service.load(run, device_named(device))
+    if service.model.device.type == "cpu":  # recording graphs takes longer than a command asks
+        prepare(service.model)
+    return service
 
 
 def asked(model: type[Model], **values: Any) -> Model:
