@@ -31,6 +31,7 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from tzk_core.files import write_aside
+from tzk_core.flows.prepared import Prepared
 from tzk_core.graphs import Graphed, GraphedStep
 from tzk_core.networks import run_networks_in
 
@@ -42,7 +43,7 @@ SIZES = {
     "cpu": {(3, 8, 64): ((1, 32), 15), (3, 4, 512): ((1, 8), 9)},
     "cuda": {(3, 32, 512): ((1, 32), 9)},
 }
-MODES = {"cpu": ("eager", "compiled", "onnxruntime"), "cuda": ("eager", "graph")}
+MODES = {"cpu": ("eager", "prepared", "compiled", "onnxruntime"), "cuda": ("eager", "graph")}
 ENOUGH = 0.05  # seconds that a timing takes at least, by repeating
 
 
@@ -111,7 +112,9 @@ def _variants(shape, sizes, batch, job, device, modes) -> Iterator[Variant]:
     generator = torch.Generator().manual_seed(0)
     t = (torch.rand(batch, *shape, generator=generator) - 0.5).to(device)
     for library, mode, precision in itertools.product(PEERS, modes, ("float32", "bfloat16")):
-        if library != "tzk" and mode in ("graph", "onnxruntime"):
+        if library != "tzk" and mode in ("graph", "prepared", "onnxruntime"):
+            continue
+        if mode == "prepared" and job == "train":
             continue
         if mode == "onnxruntime" and (job == "train" or precision != "float32"):
             continue
@@ -127,8 +130,9 @@ def _variants(shape, sizes, batch, job, device, modes) -> Iterator[Variant]:
         if library == "tzk":
             run_networks_in(model, torch.bfloat16 if precision == "bfloat16" else None)
         run = _job(model, job, mode, t, batch, precision if library != "tzk" else "float32")
+        plain = PEERS[library](shape, *sizes).to(device) if mode == "prepared" else model
         with FlopCounterMode(display=False) as counter:
-            _job(model, job, "eager", t, batch, precision if library != "tzk" else "float32")()
+            _job(plain, job, "eager", t, batch, precision if library != "tzk" else "float32")()
         yield Variant(library, precision, mode, run, counter.get_total_flops())
 
 
@@ -137,6 +141,9 @@ def _job(model, job, mode, t, batch, autocast) -> Callable[[], Any]:
         return _in_onnxruntime(model, job, t, batch)
     if mode == "graph" and job != "train":
         model.encode, model.decode = Graphed(model.flow.encode), Graphed(model.flow.decode)
+    if mode == "prepared":
+        prepared = Prepared(model.flow)
+        model.encode, model.decode = prepared.encode, prepared.decode
     log_prob, sample = model.log_prob, model.sample
     if mode == "compiled":
         log_prob = torch.compile(model.log_prob, dynamic=False)

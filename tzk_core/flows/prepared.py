@@ -212,7 +212,3 @@ def _fused(dtype: torch.dtype) -> bool:
     if dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return dtype == torch.float32
-
-
-def prepared(flow):
-    return Prepared(flow)

@@ -1,5 +1,5 @@
-"""What runs a served model's large parts: torch itself (on a GPU by CUDA graphs), torch.compile,
-or onnxruntime.
+"""What runs a served model's large parts: torch itself (on a CPU by the flow prepared for it, on a
+GPU by CUDA graphs), torch.compile, or onnxruntime.
 
 A backend replaces methods of the model's parts, not the model: whatever is asked, every random
 number still comes from the request's seed, and the answers are the same to the backend's rounding.
@@ -19,13 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from tzk_core.errors import ModelUnavailable
+from tzk_core.flows import ImageFlow
+from tzk_core.flows.prepared import Prepared
 from tzk_core.graphs import Graphed
 from tzk_core.hub import sha256
 
 if TYPE_CHECKING:
     from tzk_core.model import TzK
 
-__all__ = ["BACKENDS", "Part", "parts", "use_backend"]
+__all__ = ["BACKENDS", "Part", "parts", "prepare", "use_backend"]
 
 BACKENDS = ("torch", "compile", "onnx")
 
@@ -88,9 +90,8 @@ def use_backend(model: TzK, folder: Path, archived: Mapping[str, Any]) -> str:
         raise ModelUnavailable(
             f"the archive asks for the backend {backend!r}; there are {', '.join(BACKENDS)}"
         )
-    if backend == "torch" and model.device.type == "cuda":
-        for part in list(parts(model)):
-            _replace(part, Graphed(part.function))
+    if backend == "torch":
+        prepare(model)
     if backend == "compile":
         _compile(model)
     if backend == "onnx":
@@ -98,6 +99,22 @@ def use_backend(model: TzK, folder: Path, archived: Mapping[str, Any]) -> str:
         for part in list(parts(model)):
             _replace(part, _session(folder / f"{part.name}.onnx", part.outputs))
     return backend
+
+
+def prepare(model: TzK) -> None:
+    """Lets torch run the model's parts as fast as it can, once weights and precision are settled.
+
+    On a CPU that is the image flow prepared for it, on a GPU all parts as CUDA graphs.
+    """
+    found = list(parts(model))
+    if model.device.type == "cuda":
+        for part in found:
+            _replace(part, Graphed(part.function))
+    elif model.device.type == "cpu" and isinstance(model.flow, ImageFlow):
+        prepared = Prepared(model.flow)
+        for part in found:
+            if part.module is model.flow:
+                _replace(part, getattr(prepared, part.method))
 
 
 def _replace(part: Part, run: Method) -> None:
