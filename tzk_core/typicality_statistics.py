@@ -23,7 +23,6 @@ from torch import Tensor
 
 from .data.decoding import encode_png
 from .densities import standard_normal
-from .flows.layer import summed
 
 if TYPE_CHECKING:
     from .model import TzK
@@ -48,20 +47,12 @@ class Levels(NamedTuple):
 def forward(model: TzK, t: Tensor) -> Levels:
     """Encodes t (B, C, H, W) and tells of each level.
 
-    ``log_prob`` has the bits of ``model.prior.log_prob(t)``: what follows is ``ImageFlow.encode``,
-    which tells of all levels together.
+    ``log_prob`` has the bits of ``model.prior.log_prob(t)``.
     """
-    flow = model.flow
-    x, parts, log_dets, by_level = t, [], [], []
-    for level, steps in enumerate(flow.levels):
-        done = len(log_dets)
-        x = steps.encode_into(log_dets, flow.squeeze.encode(x)[0], None)
-        by_level.append(summed(log_dets[done:], x))
-        x = flow._factor_out(x, level, parts)
+    z, log_det, by_level = model.flow.encode_levels(t)
+    parts = z.split(model.flow.level_channels, dim=1)
     squares = [part.square().flatten(1).sum(1) for part in parts]
-    # One sum of all steps, as `encode` makes it, and not the sum of the levels' sums.
-    log_prob = standard_normal(torch.cat(parts, dim=1)) + summed(log_dets, t)
-    return Levels(log_prob, torch.stack(squares, 1), torch.stack(by_level, 1))
+    return Levels(standard_normal(z) + log_det, torch.stack(squares, 1), by_level)
 
 
 def png_bits_per_dim(pixels: Tensor) -> Tensor:

@@ -61,13 +61,27 @@ class ImageFlow(Invertible):
         self.level_channels = (*shares, whole - sum(shares))
 
     def encode(self, t: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z, log_det, _ = self.encode_levels(t, context)
+        return z, log_det
+
+    def encode_levels(
+        self, t: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(z, log|det ∂z/∂t|, the same of each level's steps, (B, L), finest first).
+
+        What a level factors out is ``z.split(flow.level_channels, 1)``.
+        """
         check_batch("t", t, self.shape)
-        parts, log_dets = [], []
+        parts: list[Tensor] = []
+        by_level: list[Tensor] = []
         for level, steps in enumerate(self.levels):
             t, _ = self.squeeze.encode(t)
+            log_dets: list[Tensor] = []
             t = steps.encode_into(log_dets, t, context)
-            t = self._factor_out(t, level, parts)
-        return torch.cat(parts, dim=1), summed(log_dets, t)
+            by_level.append(summed(log_dets, t, torch.float64))
+            t = self.factor_out(t, level, parts)
+        levels = torch.stack(by_level, 1)
+        return torch.cat(parts, dim=1), levels.sum(1).to(t.dtype), levels.to(t.dtype)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_batch("z", z, self.latent_shape)
@@ -77,7 +91,7 @@ class ImageFlow(Invertible):
             t = self.levels[level].decode_into(log_dets, t, context)
             t, _ = self.squeeze.decode(t)
             if level:
-                out = depth_to_space(parts.pop(), self._factor(level - 1))
+                out = depth_to_space(parts.pop(), self.factor(level - 1))
                 t = torch.cat((out, t), dim=1)
         return t, summed(log_dets, z)
 
@@ -87,18 +101,18 @@ class ImageFlow(Invertible):
         parts: list[Tensor] = []
         for level, steps in enumerate(self.levels):
             t = steps.initialize(self.squeeze.encode(t)[0], context)
-            t = self._factor_out(t, level, parts)
+            t = self.factor_out(t, level, parts)
         return torch.cat(parts, dim=1)
 
-    def _factor_out(self, t: Tensor, level: int, parts: list[Tensor]) -> Tensor:
+    def factor_out(self, t: Tensor, level: int, parts: list[Tensor]) -> Tensor:
         """Puts level's share into ``parts`` and returns what goes on to the next level."""
         if level == len(self.levels) - 1:
             parts.append(t)
             return t
         out, rest = t.chunk(2, dim=1)
-        parts.append(space_to_depth(out, self._factor(level)))
+        parts.append(space_to_depth(out, self.factor(level)))
         return rest
 
-    def _factor(self, level: int) -> int:
+    def factor(self, level: int) -> int:
         """The space-to-depth that brings a level's share to the last level's map."""
         return 2 ** (len(self.levels) - 1 - level)

@@ -75,15 +75,15 @@ class Chain(Invertible):
         return t
 
 
-def summed(log_dets: Sequence[Tensor], like: Tensor) -> Tensor:
-    """The sum of log-determinants, each (B,), in the dtype of ``like``, whose batch it is.
+def summed(log_dets: Sequence[Tensor], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """The sum of log-determinants, each (B,), in ``dtype`` or that of ``like``, whose batch it is.
 
     It is worked out in float64: those of a deep flow are thousands of nats, of which float32 loses
     up to 2.4e-4 with every term that is added.
     """
     if not log_dets:
-        return like.new_zeros(like.shape[0])
-    return torch.stack(tuple(log_dets)).sum(0, dtype=torch.float64).to(like.dtype)
+        return like.new_zeros(like.shape[0], dtype=dtype)
+    return torch.stack(tuple(log_dets)).sum(0, dtype=torch.float64).to(dtype or like.dtype)
 
 
 def check_batch(name: str, x: Tensor, shape: tuple[int, ...]) -> None:

@@ -23,7 +23,7 @@ from ..networks import CouplingNetwork
 from .actnorm import ActNorm
 from .coupling import FLOOR, Coupling
 from .image import ImageFlow
-from .layer import check_batch
+from .layer import check_batch, summed
 from .shuffle import Shuffle
 from .squeeze import depth_to_space, space_to_depth
 from .step import FlowStep
@@ -54,33 +54,47 @@ class Prepared:
             [_Step(step, side) for step in steps.layers]
             for steps, side in zip(flow.levels, sides, strict=True)
         ]
-        self.log_det = sum(
-            step.log_det * high * wide
-            for steps, (high, wide) in zip(self.levels, sides, strict=True)
-            for step in steps
+        # Of each level's ActNorms, which no observation changes.
+        self.log_dets = torch.tensor(
+            [
+                sum(step.log_det for step in steps) * high * wide
+                for steps, (high, wide) in zip(self.levels, sides, strict=True)
+            ],
+            dtype=torch.float64,
         )
+        # The flow's own, whatever takes their place.
+        self.plain_encode, self.plain_decode = flow.encode_levels, flow.decode
 
-    @torch.no_grad()
     def encode(self, t: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(z, log|det ∂z/∂t|), as the flow's own."""
+        return self.encode_levels(t, context)[:2]
+
+    @torch.no_grad()
+    def encode_levels(
+        self, t: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(z, log|det ∂z/∂t|, the same by level), as the flow's own."""
         check_batch("t", t, self.flow.shape)
         if not self._takes(t):
-            return self.flow.encode(t, context)
+            return self.plain_encode(t, context)
         parts: list[Tensor] = []
-        log_dets: list[Tensor] = []
+        by_level: list[Tensor] = []
         for level, steps in enumerate(self.levels):
             t = space_to_depth(t, 2)
+            log_dets: list[Tensor] = []
             for step in steps:
                 t = step.encode(t, log_dets)
-            t = self.flow._factor_out(t, level, parts)
-        return torch.cat(parts, dim=1), self._summed(log_dets, t, 1)
+            by_level.append(summed(log_dets, t, torch.float64))
+            t = self.flow.factor_out(t, level, parts)
+        levels = torch.stack(by_level, 1) + self.log_dets
+        return torch.cat(parts, dim=1), levels.sum(1).to(t.dtype), levels.to(t.dtype)
 
     @torch.no_grad()
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(t, log|det ∂t/∂z|), as the flow's own."""
         check_batch("z", z, self.flow.latent_shape)
         if not self._takes(z):
-            return self.flow.decode(z, context)
+            return self.plain_decode(z, context)
         parts = list(z.split(self.flow.level_channels, dim=1))
         log_dets: list[Tensor] = []
         t = parts.pop().clone()  # the steps write into what they are given
@@ -89,19 +103,13 @@ class Prepared:
                 t = step.decode(t, log_dets)
             t = depth_to_space(t, 2)
             if level:
-                out = depth_to_space(parts.pop(), self.flow._factor(level - 1))
+                out = depth_to_space(parts.pop(), self.flow.factor(level - 1))
                 t = torch.cat((out, t), dim=1)
-        return t, self._summed(log_dets, t, -1)
+        total = summed(log_dets, t, torch.float64) + self.log_dets.sum()
+        return t, -total.to(t.dtype)
 
     def _takes(self, x: Tensor) -> bool:
         return bool(len(x)) and x.dtype == self.dtype and x.device.type == "cpu"
-
-    def _summed(self, log_dets: list[Tensor], like: Tensor, sign: int) -> Tensor:
-        """The couplings' log-scales, each (B,), and ActNorm's, which no observation changes."""
-        if not log_dets:
-            return like.new_full((len(like),), sign * self.log_det)
-        total = torch.stack(log_dets).sum(0, dtype=torch.float64)
-        return (sign * (total + self.log_det)).to(like.dtype)
 
 
 class _Step:

@@ -59,7 +59,11 @@ class Part:
 def parts(model: TzK) -> Iterator[Part]:
     """What is worth a backend: all that works on images or on z."""
     t, z = model.observation_shape, model.latent_shape
-    yield Part("flow-encode", model.flow, "encode", (t,), 2)
+    # What scores an image asks for the levels too, and `encode` is a part of that.
+    if isinstance(model.flow, ImageFlow):
+        yield Part("flow-encode", model.flow, "encode_levels", (t,), 3)
+    else:
+        yield Part("flow-encode", model.flow, "encode", (t,), 2)
     yield Part("flow-decode", model.flow, "decode", (z,), 2)
     for name, kind in model.kinds().items():
         c = (kind.config.code_dim,)
