@@ -1,7 +1,7 @@
 """Answers of a model to the requests of the OpenAPI document, by endpoint and name.
 
-Written by openapi_examples.py, which tells how, from a model of 2,111,728 parameters whose
-weights begin with e1a3c272047f.
+Written by openapi_examples.py, which tells how, from a model of 5,698,792 parameters whose
+weights begin with 92e3db9204fc.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ __all__ = ["ANSWERED"]
 ANSWERED: dict[str, dict[str, Any]] = {
     "tzk_nll": {
         "image": {
-            "nll_nats": 1447.3500820533218,
-            "bits_per_dim": 2.0391452986411736,
-            "bits_per_dim_native": 2.663373451286431,
-            "typicality": 0.0794044665012407,
-            "percentile": 75.9950248756219,
+            "nll_nats": 922.1655117408218,
+            "bits_per_dim": 1.2992222760423016,
+            "bits_per_dim_native": 1.6969433809532102,
+            "typicality": 0.029656781072975674,
+            "percentile": 81.1,
             "given": None,
             "estimator": "prior",
             "draws": 1,
@@ -30,11 +30,11 @@ ANSWERED: dict[str, dict[str, Any]] = {
             "reasons": {},
         },
         "given": {
-            "nll_nats": 1403.7387539283218,
-            "bits_per_dim": 1.977702088863323,
-            "bits_per_dim_native": 2.583121095658218,
-            "typicality": 0.0794044665012407,
-            "percentile": 75.9950248756219,
+            "nll_nats": 931.4238125220718,
+            "bits_per_dim": 1.3122661282143404,
+            "bits_per_dim_native": 1.7139802490962814,
+            "typicality": 0.029656781072975674,
+            "percentile": 81.1,
             "given": "mnist",
             "estimator": "importance",
             "draws": 16,
@@ -48,11 +48,11 @@ ANSWERED: dict[str, dict[str, Any]] = {
         },
         "list": [
             {
-                "nll_nats": 1447.3500820533218,
-                "bits_per_dim": 2.0391452986411736,
-                "bits_per_dim_native": 2.663373451286431,
-                "typicality": 0.0794044665012407,
-                "percentile": 75.9950248756219,
+                "nll_nats": 922.1655117408218,
+                "bits_per_dim": 1.2992222760423016,
+                "bits_per_dim_native": 1.6969433809532102,
+                "typicality": 0.029656781072975674,
+                "percentile": 81.1,
                 "given": None,
                 "estimator": "prior",
                 "draws": 1,
@@ -68,11 +68,37 @@ ANSWERED: dict[str, dict[str, Any]] = {
                 "type": "about:blank",
                 "title": "No such knowledge",
                 "status": 404,
-                "detail": "no knowledge 'kanji'; there is mnist, fashion",
+                "detail": (
+                    "no knowledge 'kanji'; there is mnist, mnist/0, mnist/1, mnist/2, mnist/3"
+                    ", mnist/4, mnist/5, mnist/6, mnist/7, mnist/8, mnist/9, fashion, fashion"
+                    "/t-shirt-top, fashion/trouser, fashion/pullover, fashion/dress, fashion/"
+                    "coat, fashion/sandal, fashion/shirt, fashion/sneaker, fashion/bag, fashi"
+                    "on/ankle-boot"
+                ),
                 "pointer": "/given",
                 "known": [
                     "mnist",
+                    "mnist/0",
+                    "mnist/1",
+                    "mnist/2",
+                    "mnist/3",
+                    "mnist/4",
+                    "mnist/5",
+                    "mnist/6",
+                    "mnist/7",
+                    "mnist/8",
+                    "mnist/9",
                     "fashion",
+                    "fashion/t-shirt-top",
+                    "fashion/trouser",
+                    "fashion/pullover",
+                    "fashion/dress",
+                    "fashion/coat",
+                    "fashion/sandal",
+                    "fashion/shirt",
+                    "fashion/sneaker",
+                    "fashion/bag",
+                    "fashion/ankle-boot",
                 ],
             },
         ],
@@ -82,33 +108,35 @@ ANSWERED: dict[str, dict[str, Any]] = {
             "seed": 1,
             "path": "mnist",
             "temperature": 0.7,
-            "acceptance_rate": 0.4,
+            "acceptance_rate": 0.2,
             "effective_sample_size": None,
             "exact": False,
             "images": [
                 {
                     "seed": 1,
                     "png": (
-                        "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAAAAABWESUoAAAAl0lEQVR4nLWTQRKEIAwE"
-                        "u6P//7FmD7oqEvdgsblAwmRmCAUMCEeQvKd50/erR7Q7j8s+q+4LQNNe4QAIxmzPchQ0"
-                        "DGLzUppWE5dHD8L61SoJUHHycRRBoIFSgjzdWbMcUzScmN3zCgkm5K7cOHYzQGJ7v3P1"
-                        "dNIzq8T9RdtEzFjyWosGbGauTa1jSFIairtEPehBf+df8QGeIRN7PuE3LwAAAABJRU5E"
-                        "rkJggg=="
+                        "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAAAAABWESUoAAABLElEQVR4nGNgGEjASJla"
+                        "RixyjP8ZGNk5//xh/v7vP3aDRJf///v///+v9+dqY5PW+f/r1////9/+///j7alETFsZ"
+                        "p35/8aTXU44x2q1u/7NvSyXQFbBe/P8/FqpPZObrV53c6I7n5GOGO5x746erAdgdCvWZ"
+                        "0cMbSyD6mZCFoeA/A4OYyO8H/5EVMDIwoPhd9J94ArpHGBkRIoynfl4wx+0GBubp/9/o"
+                        "Y3Eb3ITU///TsTqekYGBgZGByeL//wvMWBTAPJL9/9cNK2xyEP1sVf//P09hwqIAYgPT"
+                        "5Nf//xdgNRxifvHnX0/9sdjOrsXAwMDAZD7749/7JigyLBDqsMaqE4yCGoaC7OeTL2Ix"
+                        "gOnR////f774dnFOlCB27/nveP/m7HRDDmyyQwAAAAdOZbMQ8R/3AAAAAElFTkSuQmCC"
                     ),
-                    "nll_nats": 536.1938320533218,
+                    "nll_nats": 1052.7509609595718,
                 },
                 {
                     "seed": 2,
                     "png": (
-                        "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAAAAABWESUoAAABF0lEQVR4nM2SvUoDURCF"
-                        "v3Pv3V0kiCSohaIWNgqChY0v5Iv5FOnt7QQLQS0MYpX4hybmjoVs9mazCwYbp5w558yZ"
-                        "H/h3oV+VNwpQCQ1p3YTByfrw6dZNGwAIw6+dHV1dn49oApggHl8O3vrDKTKZDFfRRdbx"
-                        "+e5BsT++ARmG1RyurEK22cl84nk2l1zc2965ePb2GmUVtfQgg7vuw/glm6CYrKMEGBSn"
-                        "uh/h7Yuqt6zCOuXZe/HhJsi02AJM+Zh4GIYD9znnPpkC8Fs9H9KTVHswkELnseuhUWGm"
-                        "o7mjhgVEiJrWkwlfEh5f86AUEbJe7toeRxJeXnWFHw1JYK4gEFvoSA6PWl5TEkKusVg6"
-                        "bGUvE39XWDa+AXzVRMDVJqCqAAAAAElFTkSuQmCC"
+                        "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAAAAABWESUoAAABE0lEQVR4nGNgIBkwkq6F"
+                        "DNNV+PEqE1j2vxWfPPu+t593MONxatL/p4dU8Rgg9uP/aw8UF6G6UHDi//+leMxnm/rx"
+                        "z0VxPBak3v//tQyPvPDh9zcjWfAoWHL7bQ4/ntgwfHniPC8jK055vk3vboSzMDAxIwsi"
+                        "Wygi9em1788ncvKT/v3HooDxf5b6aw15id+fZe9sRuhigrP+M5448usT59f3L97aymNT"
+                        "wMjw8scjQb4Pj9T5dBQRPkEygUH5He+XT9zGb79vPsTwH6IHxZH//+jzcnLqvWBZuPYf"
+                        "TA+qLyJF2X59e3Ci/TuucDj36/2vn164ZBkYmOr+/zhSji6KHO4snAxf/qMroBCQlsuw"
+                        "qaZKPgUAFOlc1+PJlVsAAAAASUVORK5CYII="
                     ),
-                    "nll_nats": 868.6318203345718,
+                    "nll_nats": 926.9638515845718,
                 },
             ],
             "notes": [],
@@ -120,20 +148,20 @@ ANSWERED: dict[str, dict[str, Any]] = {
     "tzk_posterior": {
         "some": {
             "mnist": {
-                "encoder": 0.9582248330116272,
+                "encoder": 1.0,
                 "decoder": None,
-                "logit": 3.1327803134918213,
-                "joint": 0.9582248330116272,
+                "logit": 22.06131362915039,
+                "joint": 1.0,
                 "normalised": None,
                 "reasons": {
                     "decoder": "it was not asked for; send decoder_draws 256",
                 },
             },
             "fashion": {
-                "encoder": 0.0007552278111688793,
+                "encoder": 6.1572743431659305e-12,
                 "decoder": None,
-                "logit": -7.187735557556152,
-                "joint": 0.0007552278111688793,
+                "logit": -25.813386917114258,
+                "joint": 6.1572743431659305e-12,
                 "normalised": None,
                 "reasons": {
                     "decoder": "it was not asked for; send decoder_draws 256",
@@ -158,18 +186,18 @@ ANSWERED: dict[str, dict[str, Any]] = {
                         "IZZ9cW9AZ002RHk5ZR6b1d5jeeunj4Bw0zmlMwLi+Z3XKWchA9p3wEFT4ETjRZxsaEyA"
                         "Tnzg+0s9AJB+R9nB310MAAAAAElFTkSuQmCC"
                     ),
-                    "nll_nats": 1447.3500820533218,
+                    "nll_nats": 922.1655117408218,
                 },
                 {
                     "png": (
-                        "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAAAAABWESUoAAAA5ElEQVR4nN2SsU4DMQyG"
-                        "fzvnY4AioNLpkCoxtOrEAzAwwMJj8UZdKrU7UucO164VE0MFU4uoWiUxG7qEJjPCW/J/"
-                        "9m/HAf5lMEfnSK+vhkyZfLqfjC4CoAhk6jz1T0VTFqT+62WxfUj2oES6anbDoK+2BUHt"
-                        "WzNYpisoUKw/xKQAAPDy+k454PpsK5wD6ptHawH8VAneAXL3zNVm/qmqxwDjvJuVZmpV"
-                        "UR6OAA7Ojbu31Z4UByTCXBoJLuLliu+xac8Zr5ZYrGtvi2O9HJzn/gMYJ2HSLwtir5oB"
-                        "AAIyPSBU/0h8A22hPKFUEownAAAAAElFTkSuQmCC"
+                        "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAAAAABWESUoAAAA70lEQVR4nGNgGJaAiRmv"
+                        "NPu8I/O4GRgYcSqIffL8iyeqiai8eEaGv0y4FTCyvGf+9DMMp/mMDAzi6bdeXMTlAkYG"
+                        "BgYGyd1vH+F2IgMjA/OVH584cLiBkYGBgdH7y8s/MjgU/Gdg+P8/iP0xgwBOXzAwMEg+"
+                        "ZvnCiFsBy14ebS5BA1wKGBlYHK4+/37bgBEpsJEV/Gf4Me/sr2+8SgyMDP/hhqI6IdVn"
+                        "r8THff+RRNAcyfhO+BvzPRRnMTAwImn4/0xJnBfZAAYmBgYkPiPjQzYRNU0GfODa/7+q"
+                        "eBUwiJiw41eAEbhYAJ74ph4gwRIAdRY4yjUu5KgAAAAASUVORK5CYII="
                     ),
-                    "nll_nats": 498.5419765845718,
+                    "nll_nats": 456.2065273658218,
                 },
                 {
                     "png": (
@@ -177,7 +205,7 @@ ANSWERED: dict[str, dict[str, Any]] = {
                         "HxbDo5nJnM2OEmQiB4Ro8l0+p7/C0pQJvPx3wK7FOlrsAe3zws/AloElvcndW4U9AfYK"
                         "GCokySseiHKQfO2ewu7VmQBKhUUyTJIDxF8XyRY+2+YAAAAASUVORK5CYII="
                     ),
-                    "nll_nats": 929.2368008033218,
+                    "nll_nats": 597.8105312720718,
                 },
             ],
             "notes": [

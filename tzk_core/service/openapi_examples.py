@@ -1,13 +1,12 @@
 """Real requests for the OpenAPI document, and how the answers to them are made.
 
-The images are digits of the MNIST test set. The answers are those of the quick start's model, so
-that a server with another model gives other numbers:
+The images are digits of the MNIST test set. The answers are those of the model that comes with tzk;
+a server with another model gives other numbers:
 
-    tzk quickstart --once
-    python -m tzk_core.service.openapi_examples runs/quick
+    python -m tzk_core.service.openapi_examples builtin
     tzk openapi --out docs/openapi.json
 
-The second line asks the model of a run and writes the answers to openapi_answers.py. One problem is
+The first line asks the model of a run and writes the answers to openapi_answers.py. One problem is
 among them, that of a name which the model does not know, as an item of a list.
 """
 
