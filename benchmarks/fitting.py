@@ -62,6 +62,7 @@ SCALES = {
     "tiny": (30, 5, 40),
     "small": (1000, 60, 400),
     "full": (6500, 400, 1000),
+    "long": (42_000, 400, 1000),  # with --data: every image some twelve times
 }
 FLOW = {"levels": 3, "steps": 6, "width": 40}
 SIZES = {"code_dim": 10, "decoder_layers": 1, "encoder_width": 32, "discriminator_width": 32}
