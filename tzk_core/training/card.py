@@ -38,7 +38,7 @@ def card(
         "| what | figure | unit | images |",
         "|---|---|---|---|",
     ]
-    lines += [f"| {f.name} | {f.told} | {f.unit} | {f.count} |" for f in figures]
+    lines += [f"| {f.name.replace('|', '∣')} | {f.told} | {f.unit} | {f.count} |" for f in figures]
     lines += ["\n## Samples at temperature 0.7\n"]
     lines += [f"![{g.stem}]({g.relative_to(out).as_posix()})" for g in grids]
     lines += [
