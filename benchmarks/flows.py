@@ -26,7 +26,7 @@ from typing import Any
 
 import click
 import torch
-from peers import PEERS, Ours
+from peers import PEERS, Ours, made
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -34,6 +34,7 @@ from tzk_core.files import write_aside
 from tzk_core.flows.prepared import Prepared
 from tzk_core.graphs import Graphed, GraphedStep
 from tzk_core.networks import run_networks_in
+from tzk_core.randomness import generator
 
 __all__ = ["flows"]
 
@@ -109,8 +110,7 @@ def flows(out, device, rounds, only, batches, modes, jobs, as_json):
 
 
 def _variants(shape, sizes, batch, job, device, modes) -> Iterator[Variant]:
-    generator = torch.Generator().manual_seed(0)
-    t = (torch.rand(batch, *shape, generator=generator) - 0.5).to(device)
+    t = (torch.rand(batch, *shape, generator=generator(0)) - 0.5).to(device)
     for library, mode, precision in itertools.product(PEERS, modes, ("float32", "bfloat16")):
         if library != "tzk" and mode in ("graph", "prepared", "onnxruntime"):
             continue
@@ -120,8 +120,7 @@ def _variants(shape, sizes, batch, job, device, modes) -> Iterator[Variant]:
             continue
         if mode == "compiled" and library == "FrEIA":
             continue  # torch.compile cannot take its lists of tensors as they are
-        torch.manual_seed(0)
-        model = PEERS[library](shape, *sizes).to(device)
+        model = made(library, shape, *sizes, seed=0).to(device)
         with torch.no_grad():
             model.log_prob(t)  # the peers' ActNorm starts here
             for parameter in model.parameters():  # last layers are zero, which no trained model has

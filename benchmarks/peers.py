@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tzk_core.flows import ImageFlow
+from tzk_core.randomness import generator
 
-__all__ = ["PEERS", "Freia", "Normflows", "Ours"]
+__all__ = ["PEERS", "Freia", "Normflows", "Ours", "made"]
 
 Shape = tuple[int, int, int]
 
@@ -23,8 +24,9 @@ class Ours(nn.Module):
 
     def __init__(self, shape: Shape, levels: int, steps: int, width: int) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.flow = ImageFlow(shape, levels=levels, steps=steps, width=width, generator=generator)
+        self.flow = ImageFlow(
+            shape, levels=levels, steps=steps, width=width, generator=generator(0)
+        )
         self.encode, self.decode = self.flow.encode, self.flow.decode
 
     def log_prob(self, t: Tensor) -> Tensor:
@@ -129,3 +131,10 @@ class Freia(nn.Module):
 
 
 PEERS = {"tzk": Ours, "normflows": Normflows, "FrEIA": Freia}
+
+
+def made(name: str, shape: Shape, levels: int, steps: int, width: int, *, seed: int) -> nn.Module:
+    """One of the ``PEERS``, the same each time."""
+    # Both peers draw their first weights from the global generator, and take no other.
+    torch.manual_seed(seed)
+    return PEERS[name](shape, levels, steps, width)

@@ -27,7 +27,7 @@ from typing import Any
 
 import click
 import torch
-from peers import PEERS, Ours
+from peers import PEERS, Ours, made
 from torch import Tensor
 
 from tzk_core.data.quantisation import dequantise
@@ -77,15 +77,14 @@ def quality(data, out, steps, choosing, batch, flow, test_images, seed) -> None:
     }
 
     def contestants(rates: dict[str, float], budget: int) -> list[_Run]:
-        made = []
+        runs = []
         for name in rates:
             library = name.split()[0]
-            torch.manual_seed(seed)
-            model = PEERS[library](shape, *sizes[library == "normflows"])
-            made.append(_Run(name, model, rates[name], budget, recipe="recipe" in name))
+            model = made(library, shape, *sizes[library == "normflows"], seed=seed)
+            runs.append(_Run(name, model, rates[name], budget, recipe="recipe" in name))
             count = sum(p.numel() for p in model.parameters() if p.requires_grad)
             report["parameters"][library] = count
-        return made
+        return runs
 
     def trained(rates: dict[str, float], budget: int) -> list[_Run]:
         runs = contestants(rates, budget)
@@ -157,7 +156,9 @@ class _Run:
         ]
         groups = [group for group in groups if group["params"]]
         self.optimiser = torch.optim.Adam(groups, lr=self.rate, fused=True)
-        self.average = Average(self.parameters, 1 - 10 / self.budget) if self.recipe else None
+        self.average = (
+            Average(self.parameters, max(0.0, 1 - 10 / self.budget)) if self.recipe else None
+        )
 
     def step(self, t: Tensor, step: int) -> None:
         began = time.perf_counter()

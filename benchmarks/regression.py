@@ -34,6 +34,7 @@ from rich.table import Table
 
 from tzk_core.data.quantisation import dequantise
 from tzk_core.data.sources import load
+from tzk_core.randomness import generator
 
 __all__ = ["interval", "regression", "summary"]
 
@@ -172,7 +173,7 @@ def _write_inputs(file: Path, batch: int) -> None:
     count = (batch + 1) // 2
     pixels = np.stack([one.pixels[:count] for one in halves], 1).reshape(-1, 1, 32, 32)[:batch]
     labels = np.stack([halves[0].labels[:count], np.full(count, -1)], 1).reshape(-1)[:batch]
-    noise = torch.rand(pixels.shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(pixels.shape, generator=generator(0))
     t = dequantise(torch.from_numpy(pixels), noise)
     np.savez(file, t=t.numpy(), labels=labels.astype(np.int64))
 
