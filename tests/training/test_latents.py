@@ -19,6 +19,7 @@ from tzk_core.flows import ActNorm
 from tzk_core.model import TzK
 from tzk_core.randomness import Rows, derived
 from tzk_core.training.dataset import Dataset
+from tzk_core.training.group import Group
 from tzk_core.training.labels import Known
 from tzk_core.training.latents import Latents, part_keys
 
@@ -96,6 +97,33 @@ def test_what_is_picked_is_what_the_flow_says(model, digits, garments, tmp_path,
     assert z.dtype == log_det.dtype == torch.float32
     assert len(latents.pixels) == 70
     assert torch.equal(latents.pixels[index], data.pixels[index])
+
+
+class OneOf(Group):
+    """A process of two that keeps to itself what it has worked out."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__("cpu", index, 2)
+
+    def sum(self, values):
+        return values
+
+
+def test_processes_share_the_images_out(model, digits, garments, monkeypatch):
+    monkeypatch.setattr("tzk_core.training.latents.BLOCK", 16)
+    data, ticks = dataset(digits, garments), []
+    whole = Latents.encode(model, data, DRAWS, SEED)
+    halves = [
+        Latents.encode(model, data, DRAWS, SEED, ticks.append, group=OneOf(index))
+        for index in (0, 1)
+    ]
+    assert sum(ticks) == 2 * DRAWS * 70
+    for part, *of_each in zip(whole.parts, *(half.parts for half in halves), strict=True):
+        shares = [(half.z != 0).any(axis=(2, 3, 4)) for half in of_each]
+        assert (shares[0] ^ shares[1]).all()
+        assert all(share.any() for share in shares)
+        assert np.array_equal(sum(half.z for half in of_each), part.z)
+        assert np.array_equal(sum(half.log_det for half in of_each), part.log_det)
 
 
 def test_draws_differ_and_so_do_sources_of_the_same_images(model, digits):

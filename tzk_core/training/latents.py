@@ -38,15 +38,18 @@ from ..config import TzKConfig
 from ..data.npy import NpyWriter
 from ..data.quantisation import dequantise
 from ..errors import WorkFailed
+from ..flows.prepared import Prepared
 from ..model import TzK
 from ..randomness import SEEDS, Rows, generator
 from .dataset import Dataset, Pixels
+from .group import Group
 
 __all__ = ["FlowWeights", "Latents", "Part", "encode_block", "part_keys"]
 
-FORMAT = 2  # goes up when what is kept, or how its noise is drawn, changes
+FORMAT = 3  # goes up when what is kept, or how its noise is drawn, changes
 BLOCK = 2048  # images of one piece of work
-AT_ONCE = 256  # images of one pass through the t-flow; fixed, as sums depend on it
+# Images of one pass through the t-flow; fixed, as sums depend on it. More do not fit a CPU's cache.
+AT_ONCE, AT_ONCE_CPU = 256, 64
 RECORD = "latents.json"
 
 
@@ -90,12 +93,15 @@ class Block(NamedTuple):
 def encode_block(flow: FlowWeights, block: Block, *_) -> tuple[Block, np.ndarray, np.ndarray]:
     """(the block without its pixels, z, log_det): one piece of work, wherever it is done."""
     model = flow.model().to(block.device)
+    on_cpu = model.device.type == "cpu"
+    encode = Prepared(model.flow).encode if on_cpu else model.flow.encode
+    size = AT_ONCE_CPU if on_cpu else AT_ONCE
     z, log_det = [], []
-    for start in range(0, len(block.pixels), AT_ONCE):
-        pixels = block.pixels[start : start + AT_ONCE]
+    for start in range(0, len(block.pixels), size):
+        pixels = block.pixels[start : start + size]
         noise = Rows.from_seed(block.first_seed + start, len(pixels))
         t = _observed(torch.tensor(pixels), noise, block.flips)
-        there = model.flow.encode(t.to(block.device))
+        there = encode(t.to(block.device))
         z.append(there[0].cpu().numpy())
         log_det.append(there[1].cpu().numpy())
     return block._replace(pixels=np.empty(0)), np.concatenate(z), np.concatenate(log_det)
@@ -175,6 +181,7 @@ class Latents:
         folder: Path | None = None,
         run: Callable[..., Iterator] | None = None,
         device: str | None = None,
+        group: Group | None = None,
     ) -> Latents:
         """Encodes every image ``draws`` times, or opens what was kept.
 
@@ -184,6 +191,8 @@ class Latents:
             run: ``run(function, shared, items)`` yields the results of ``function(shared, item)``
                 in any order; here, one after the other, for None.
             device: where the t-flow works; the model's by default.
+            group: of processes that all call this, each of which works out its share of the
+                images; what is made is the same in all, and in memory.
 
         Raises:
             WorkFailed: ``folder`` cannot be written.
@@ -211,11 +220,15 @@ class Latents:
                     for number, writer in writers.items()
                     for block in _blocks(number, writer, where)
                 )
+                if group is not None:
+                    blocks = _share(blocks, group, tick)
                 run = _here if run is None else run
                 for block, z, log_det in run(encode_block, FlowWeights(model), blocks):
                     writers[block.part].put(block.draw, block.start, z, log_det)
                     tick(len(z))
             for number, writer in writers.items():
+                if group is not None:
+                    writer.gather(group)
                 parts[number] = writer.finish()
         return cls(parts)
 
@@ -318,6 +331,15 @@ def _blocks(number: int, writer: _InMemory, device: str) -> Iterator[Block]:
             yield Block(number, draw, start, pixels, first_seed, flips, device)
 
 
+def _share(blocks: Iterable[Block], group: Group, tick: Callable[[int], object]) -> Iterator[Block]:
+    """What this process works out; the others are taken to be as fast."""
+    for number, block in enumerate(blocks):
+        if number % group.count == group.index:
+            yield block
+        else:
+            tick(len(block.pixels))
+
+
 def _here(function: Callable, shared: FlowWeights, items: Iterable[Block]) -> Iterator:
     return (function(shared, item) for item in items)
 
@@ -330,8 +352,8 @@ class _InMemory:
         self.record, self.pixels, self.shape, self.place = record, pixels, shape, place
 
     def __enter__(self) -> _InMemory:
-        self._z = np.empty(self.shape, np.float32)
-        self._log_det = np.empty(self.shape[:2], np.float32)
+        self._z = np.zeros(self.shape, np.float32)
+        self._log_det = np.zeros(self.shape[:2], np.float32)
         return self
 
     def __exit__(self, *_) -> None:
@@ -340,6 +362,15 @@ class _InMemory:
     def put(self, draw: int, start: int, z: np.ndarray, log_det: np.ndarray) -> None:
         self._z[draw, start : start + len(z)] = z
         self._log_det[draw, start : start + len(z)] = log_det
+
+    def gather(self, group: Group) -> None:
+        """Every process has put what no other has, and zeros are in the places of the others."""
+        if group.count == 1:
+            return
+        for array in (self._z, self._log_det):
+            for start in range(0, array.shape[1], BLOCK):
+                rows = array[:, start : start + BLOCK]
+                rows[...] = group.sum(torch.tensor(rows, device=group.device)).cpu().numpy()
 
     def finish(self) -> Part:
         return Part(self.record, self.pixels, self._z, self._log_det)

@@ -241,7 +241,9 @@ class Stage:
             if self.interrupt.asked:
                 raise WorkFailed(f"interrupted before step 1 ({self._title}){self._how_to_go_on}")
 
-        self.latents = Latents.encode(self.model, self.data, draws, self.seed, tick)
+        self.latents = Latents.encode(
+            self.model, self.data, draws, self.seed, tick, group=self.group
+        )
 
     # -- the steps -------------------------------------------------------------------------------
 
