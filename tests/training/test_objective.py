@@ -470,6 +470,19 @@ def test_property_2_encoder_codes_alone_reward_a_narrow_encoder_for_ever():
     assert bound[0] > bound[1] > bound[2]
 
 
+def test_a_product_below_a_kind_is_refused_too():
+    """The flow over its code trains with it, whatever the t-flow does."""
+    model, config = world().model, ObjectiveConfig(name="tzk", product=True)
+    small = KnowledgeConfig(code_dim=1, z_steps=0, code_steps=1, code_width=2)
+    model.add_knowledge("a/c", small, generator=generator(2))
+    check_objective(model, config, trains_flow=False)
+    model.add_knowledge("a/d", small, generator=generator(2))
+    with pytest.raises(UsageError, match="3 kinds below a and the flow over its code"):
+        check_objective(model, config, trains_flow=False)
+    unbounded = config.model_copy(update={"unbounded": True})
+    check_objective(model, unbounded, trains_flow=False)
+
+
 def test_what_has_no_maximum_is_refused():
     model = world().model
     with pytest.raises(UsageError, match="rewards σ → 0 for ever"):
@@ -509,5 +522,23 @@ def test_logs_are_plain_numbers():
     assert not any(v.requires_grad for v in terms.logs.values())
     bits = 8 - prior(exact.a, t).mean() / (2 * math.log(2))
     assert float(terms.logs["bits_per_dim"]) == pytest.approx(float(bits))
-    gap = terms.logs["a/log_enc"] - terms.logs["a/log_dec"]
-    assert float(terms.logs["a/gap"]) == pytest.approx(float(gap))
+
+
+def test_the_gap_and_its_regulariser_are_those_of_equation_11():
+    """log p_enc(t, k) − log p_dec(t, k), which an exact p_enc(c ∣ e=1, t) makes free of c."""
+    exact = world()
+    exact.model.remove_knowledge("a/b")
+    t = exact.a.present.sample(60, generator(1))
+    e = ones(60)
+    e[::3] = 0
+    e[7] = -1
+    logs = objective(exact.model, t, {"a": e}, BOUND, generator(0)).logs
+    there = t[e == 1]
+    gap = prior(exact.a, there) + exact.a.seen.log_prob(there) - exact.a.log_joint(there, 1)
+    assert float(logs["a/gap"]) == pytest.approx(float(gap.mean()))
+    assert float(logs["a/log_enc"] - logs["a/log_dec"]) == pytest.approx(float(gap.mean()))
+    # Eq. 11 as it is printed: the log of 2 over the sum of a root and its inverse.
+    ratio = (gap / 2).exp()
+    printed = (2 / (ratio + 1 / ratio)).log()
+    assert float(logs["a/regulariser"]) == pytest.approx(float(printed.mean()))
+    assert float(printed.mean()) < -0.01

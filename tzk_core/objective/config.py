@@ -47,7 +47,8 @@ def check_objective(model: TzK, config: ObjectiveConfig, trains_flow: bool) -> N
 
     Raises:
         UsageError: `tzk` with a free code prior, with encoder codes alone, or as a product of
-            more than two kinds with a t-flow that trains, and not ``unbounded``.
+            more than two kinds with a t-flow that trains, and not ``unbounded``. The flow over a
+            kind's code trains whenever knowledge does.
     """
     if config.name != "tzk" or config.unbounded:
         return
@@ -61,8 +62,18 @@ def check_objective(model: TzK, config: ObjectiveConfig, trains_flow: bool) -> N
                 "objective tzk with code_prior flow rewards shrinking c for ever; take normal or "
                 "volume_preserving"
             )
-    if config.product and trains_flow and len(model.kinds()) > 2:
-        raise UsageError(
-            f"objective tzk with product, {len(model.kinds())} kinds and a t-flow that trains "
-            "rewards scaling z up for ever; leave product out, or train the t-flow first"
-        )
+    if not config.product:
+        return
+    crowds = {"": len(model.kinds())} if trains_flow else {}
+    for path in model.paths():
+        child = model.find(path).child
+        if child is not None:
+            crowds[f" below {path}"] = len(child.kinds())
+    for where, count in crowds.items():
+        if count > 2:
+            flow = "the flow over its code" if where else "a t-flow that trains"
+            raise UsageError(
+                f"objective tzk with product, {count} kinds{where} and {flow} rewards scaling z up "
+                "for ever; leave product out, or train the flow first and say unbounded: true where "
+                "it is frozen"
+            )

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from ..data.names import below
-from .level import Level, log_prior, watched
+from .level import Level, log_exists, log_prior, watched
 from .terms import Existence
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class FixedLevel(Level):
             self._watch_mean(f"{path}/c_accuracy_{value}", sure, chosen, count)
             if value == 0:
                 continue
-            told_of = watched(latent, log_q, log_p_c, log_p_t, log_p_e, base[1])
+            seen = log_exists(logit)
+            told_of = watched(latent, seen, log_q, log_p_c, log_p_t, log_p_e, base[1])
             for what, values in told_of.items():
                 self._watch_mean(f"{path}/{what}", values, chosen, count)
             still = torch.where(chosen.unsqueeze(1), c.detach(), 0)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..knowledge import Knowledge
     from ..model import TzK
 
-__all__ = ["Level", "log_prior", "watched"]
+__all__ = ["Level", "log_exists", "log_prior", "watched"]
 
 
 class Level:
@@ -68,13 +68,24 @@ class Level:
             truth = e[known]
             here, part = self.rows.among(known)
             balance = self._of(name, known)
-            self._discriminate(kind, t_shaping[here], truth, part, path, share, balance)
+            logit = self._discriminate(kind, t_shaping[here], truth, part, path, share, balance)
             for value in (1, 0):
                 rows = known[truth == value]
                 if len(rows):
                     weight = share * len(rows) / len(known)
+                    seen = log_exists(logit[truth[part.here] == value])
                     self._branch(
-                        kind, value, rows, weight, t, latent, existence, path, from_encoder, name
+                        kind,
+                        value,
+                        rows,
+                        weight,
+                        t,
+                        latent,
+                        existence,
+                        path,
+                        from_encoder,
+                        name,
+                        seen,
                     )
         if product:
             # ½ log p(t) of the encoder form, −½ (K − 1) log p(t) of the decoder form.
@@ -159,7 +170,8 @@ class Level:
         log_q, log_p_c, log_p_e, log_sigma = (
             f[:, 1] for f in (found.log_q, found.log_p_c, found.log_p_e, found.log_sigma)
         )
-        told = watched(latent, log_q, log_p_c, log_p_t[:, 1], log_p_e, log_sigma)
+        seen = log_exists(found.t_logit)
+        told = watched(latent, seen, log_q, log_p_c, log_p_t[:, 1], log_p_e, log_sigma)
         for what, values in told.items():
             add(what, values, chosen[:, 1], counts[1], some[1])
         c = torch.where(chosen[:, 1].unsqueeze(2), found.c[:, 1].detach(), 0)
@@ -190,7 +202,8 @@ class Level:
         path: str,
         share: float,
         balance: Tensor | float,
-    ) -> None:
+    ) -> Tensor:
+        """The logits of p_enc(e|t) of the rows that are here."""
         logit, e = kind.t_discriminator(t), e[part.here]
         log_e = -softplus(torch.where(e == 1, -logit, logit))
         weight = self.weights.discriminator
@@ -198,11 +211,15 @@ class Level:
             weight = 0.5 * weight
         self._credit(_here(balance, part) * log_e, part.count, share * weight)
         self.terms.add(f"{path}/t_accuracy", ((logit > 0) == (e == 1)).float(), part.count)
+        return logit
 
     def _branch(
-        self, kind, value, rows, share, t, latent, existence, path, from_encoder, name
+        self, kind, value, rows, share, t, latent, existence, path, from_encoder, name, seen
     ) -> None:
-        """The rows that have e = ``value``, and the child of those that exist."""
+        """The rows that have e = ``value``, and the child of those that exist.
+
+        ``seen`` is log p_enc(e=1|t) of those that are here.
+        """
         w, config = self.weights, self.weights.config
         here, part = self.rows.among(rows)
         z, log_det = latent[0][here], latent[1][here]
@@ -224,9 +241,9 @@ class Level:
             if not config.product:
                 bound = bound + 0.5 * log_prior((z, log_det))
         self._credit(bound, part.count, share)
-        self._watch(
-            path, value, part.count, log_q, log_p_c, log_p_t, log_p_e, (z, log_det), c, base[1]
-        )
+        latent_here = (z, log_det)
+        told_of = watched(latent_here, seen, log_q, log_p_c, log_p_t, log_p_e, base[1])
+        self._watch(path, value, part.count, log_p_e, told_of, c)
         if value == 1 and kind.child is not None and from_encoder:
             self._child(kind.child, c, existence, rows, part, share, path, name)
 
@@ -255,34 +272,45 @@ class Level:
         self.terms.add(f"{path}/child_log_prob", log_p, rows.count)
         inner.add(child, still, c, latent, existence, prefix=path + "/")
 
-    def _watch(
-        self, path, value, count, log_q, log_p_c, log_p_t, log_p_e, latent, c, log_sigma
-    ) -> None:
+    def _watch(self, path, value, count, log_p_e, told_of, c) -> None:
         def add(name: str, values: Tensor) -> None:
             self.terms.add(f"{path}/{name}", values, count)
 
         add(f"c_accuracy_{value}", (log_p_e > -math.log(2)).float())
         if value == 0:
             return
-        told = watched(latent, log_q, log_p_c, log_p_t, log_p_e, log_sigma)
-        for name, values in told.items():
+        for name, values in told_of.items():
             add(name, values)
         still = c.detach()
         self.terms.moments[path] = torch.stack([still.sum(0), still.square().sum(0)]) / count
 
 
-def watched(latent, log_q, log_p_c, log_p_t, log_p_e, log_sigma) -> dict[str, Tensor]:
-    """What is watched of the rows that have a kind, each of the shape of ``log_q``."""
-    log_enc = log_prior(latent) + log_q
+def watched(latent, log_e, log_q, log_p_c, log_p_t, log_p_e, log_sigma) -> dict[str, Tensor]:
+    """What is watched of the rows that have a kind, each of the shape of ``log_q``.
+
+    log p_enc(t, k) and log p_dec(t, k) of Eq. 3 and 4 for this kind alone, and what Eq. 11 adds to
+    the log of their mean: −log cosh(gap/2), zero where the two agree.
+
+    Args:
+        log_e: log p_enc(e=1|t), by the discriminator as it is (on a balanced batch, of that).
+    """
+    log_enc = log_prior(latent) + log_e + log_q
     log_dec = log_p_t + log_p_c + log_p_e
+    half = (log_enc - log_dec).abs() / 2
     return {
         "log_enc": log_enc,
         "log_dec": log_dec,
         "gap": log_enc - log_dec,
+        "regulariser": math.log(2) - half - softplus(-2 * half),
         "kl": log_q - log_p_c,
         "reconstruction": log_p_t,
         "encoder_log_sigma": log_sigma.mean(-1),
     }
+
+
+def log_exists(logit: Tensor) -> Tensor:
+    """log p(e=1) by a logit."""
+    return -softplus(-logit)
 
 
 def log_prior(latent: tuple[Tensor, Tensor]) -> Tensor:
