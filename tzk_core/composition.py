@@ -28,7 +28,7 @@ from .densities import standard_normal
 from .errors import InvalidRequest
 from .lineage import Lineage
 from .randomness import Rows
-from .smc import anneal
+from .smc import NotReached, anneal
 
 if TYPE_CHECKING:
     from .model import TzK
@@ -183,6 +183,10 @@ class Composition(Observations):
         """One particle of each row's population at the end of the anneal.
 
         The state is (ε, η¹ … η^K), all N(0, I) under the reference: z = T¹(ε, c¹), cⁱ = f(ηⁱ).
+        Whether the product can be normalised is not known here, as it is of Gaussians.
+
+        Raises:
+            InvalidRequest: the anneal does not reach the product.
         """
         count, like = len(source), self.model.reference
         repeated = _repeat(source, PARTICLES)
@@ -194,9 +198,14 @@ class Composition(Observations):
         epsilon = source.normal(PARTICLES, math.prod(self.level.latent_shape), **where)
         state = torch.cat([epsilon, *noise], dim=2)
         sizes = [part.shape[2] for part in (epsilon, *noise)]
-        particles, ancestors = anneal(
-            state, source, lambda x: self._log_tempered(x.split(sizes, dim=1))
-        )
+        try:
+            particles, ancestors = anneal(
+                state, source, lambda x: self._log_tempered(x.split(sizes, dim=1))
+            )
+        except NotReached as error:
+            raise InvalidRequest(
+                f"{self._title} cannot be sampled together: {error}", pointer="/given"
+            ) from error
         u = source.uniform(dtype=like.dtype, device=like.device)
         picked = (u * PARTICLES).long().clamp(max=PARTICLES - 1)
         chosen = particles[torch.arange(count, device=like.device), picked]

@@ -310,11 +310,13 @@ class TzK(nn.Module, PretrainedMixin, library_name="tzk", license="mit"):
             generator: one generator, or one a row.
         """
         wanted = self.paths() if knowledge is None else list(knowledge)
-        source, known = rows(generator, len(t)), {}
+        # A stream a level, anew for each path: new knowledge, and new names, do not change what is
+        # said of the old, and estimates that are multiplied down a path are independent.
+        stream, known = rows(generator, len(t)).streams(), {}
         needed = [step for path in wanted for step in with_ancestors(path)]
         needed += [sibling for path in wanted for sibling in self._exclusive_siblings(path)]
         for path in dict.fromkeys(needed):
-            lineage = self.lineage(path)
+            lineage, source = self.lineage(path), stream(str(path.count("/")))
             logits = lineage.presence_logits(t, source, draws)
             # log p and log(1 − p) are averaged each: 1 − p would be 0 in float32 where p is near 1.
             logit = logsigmoid(logits).logsumexp(1) - logsigmoid(-logits).logsumexp(1)

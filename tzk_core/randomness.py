@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -66,6 +66,14 @@ class Rows:
         """U[0, 1), shape (rows, *shape); drawn on the CPU, then moved."""
         return self._draw(torch.rand, shape, dtype, device)
 
+    def streams(self) -> Callable[[str], Rows]:
+        """Rows for any number of names, of which none depends on which others there are.
+
+        One number a row is drawn here, of which they are all made.
+        """
+        firsts = [_fresh_from(g) for g in self._generators]
+        return lambda name: Rows(_hashed(first, name) for first in firsts)
+
     def _draw(self, sampler, shape, dtype, device) -> Tensor:
         if not self._generators:
             return torch.empty(0, *shape, dtype=dtype, device=device)
@@ -86,6 +94,10 @@ class _Shared(Rows):
     def __getitem__(self, index: slice | Sequence[int]) -> Rows:
         count = len(range(self._count)[index]) if isinstance(index, slice) else len(index)
         return _Shared(self._shared, count)
+
+    def streams(self) -> Callable[[str], Rows]:
+        first = _fresh_from(self._shared)
+        return lambda name: _Shared(derived(first, name), self._count)
 
     def _draw(self, sampler, shape, dtype, device) -> Tensor:
         where = self._shared.device
@@ -113,5 +125,13 @@ def derived(seed: int, *parts: int | str) -> torch.Generator:
     Since it depends on nothing that went before, step 1000 of a resumed run draws what step 1000
     of an uninterrupted one would.
     """
-    text = "/".join(str(part) for part in (seed, *parts))
-    return generator(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
+    return generator(_hashed(seed, *parts))
+
+
+def _hashed(*parts: int | str) -> int:
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % SEEDS
+
+
+def _fresh_from(source: torch.Generator) -> int:
+    return int(torch.randint(SEEDS - 1, (), generator=source, device=source.device))

@@ -14,13 +14,18 @@ from torch import Tensor
 
 from .randomness import Rows
 
-__all__ = ["anneal"]
+__all__ = ["NotReached", "anneal"]
 
 KEPT = 0.7  # effective share of the particles that a temperature step keeps
 LEAPFROGS = 4
 MOVES = 2
 ACCEPTED = 0.7  # aim of the step size
 STEPS = 400  # temperatures at most
+
+
+class NotReached(Exception):
+    """The populations cannot be moved to the target."""
+
 
 # x (B, d) → (log of what holds at every temperature, log of what is tempered), each (B,).
 Target = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -38,6 +43,10 @@ def anneal(state: Tensor, source: Rows, target: Target) -> tuple[Tensor, Tensor]
         The populations (R, P, d), and the effective number of first particles that the last
         ones descend from, (R,): 1 / Σ (share of the descendants)². It is pessimistic, since moves
         make descendants of one particle independent again.
+
+    Raises:
+        NotReached: the target's density is not finite for any particle of a population, or
+            ``STEPS`` temperatures did not do.
     """
     count, particles, _ = state.shape
     state = state.clone()
@@ -54,6 +63,8 @@ def anneal(state: Tensor, source: Rows, target: Target) -> tuple[Tensor, Tensor]
         gain = gain.reshape(len(active), particles)
         # A particle where the density overflows has no weight; it never wins.
         gain = gain.nan_to_num(nan=-math.inf, posinf=-math.inf)
+        if not bool(gain.isfinite().any(1).all()):
+            raise NotReached("their density is not finite anywhere that was looked at")
         rise = _rise(gain, 1 - power[active])
         power[active] = power[active] + rise
         weights = (rise.unsqueeze(1) * gain).softmax(1)
@@ -64,6 +75,8 @@ def anneal(state: Tensor, source: Rows, target: Target) -> tuple[Tensor, Tensor]
         for _ in range(MOVES):
             here, step[active] = _hamiltonian(here, power[active], step[active], rows, target)
         state[active] = here
+    if bool((power < 1).any()):
+        raise NotReached(f"{STEPS} temperatures do not lead from one to all")
     shares = torch.zeros(count, particles, dtype=state.dtype, device=state.device)
     shares.scatter_add_(1, origin, torch.full_like(shares, 1 / particles))
     return state, 1 / shares.square().sum(1)

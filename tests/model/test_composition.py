@@ -13,6 +13,7 @@ import torch
 
 from tzk_core.config import FlowConfig, KnowledgeConfig, TzKConfig
 from tzk_core.errors import InvalidRequest
+from tzk_core.flows.coupling import FLOOR
 from tzk_core.model import TzK
 from tzk_core.randomness import generator
 
@@ -58,7 +59,7 @@ def _undo_coupling(flow) -> None:
     for step in flow.layers:
         norm, coupling = step.layers[0], step.layers[-1]
         moved = slice(0, 1) if coupling.flip else slice(1, 2)
-        norm.log_scale[moved] = 4 * math.tanh(math.log1p(math.exp(-2.0)) / 4)
+        norm.log_scale[moved] = FLOOR * math.tanh(math.log1p(math.exp(-2.0)) / FLOOR)
 
 
 def product(*names: str) -> tuple[torch.Tensor, torch.Tensor]:

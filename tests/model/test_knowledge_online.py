@@ -22,6 +22,7 @@ def generator(seed: int) -> torch.Generator:
 def answers(model: TzK, paths=PATHS) -> dict[str, torch.Tensor]:
     """20 of everything that a model says: log p's, samples and posteriors."""
     t = 0.3 * torch.randn(20, 1, SIDE, SIDE, generator=generator(1))
+    everything = model.posterior(t, decoder_draws=16, generator=Rows(SEEDS))
     said = {"log_prob": model.prior.log_prob(t), "samples": model.prior.draw(20, seed=5).images}
     for path in paths:
         given = model.given(path)
@@ -29,7 +30,7 @@ def answers(model: TzK, paths=PATHS) -> dict[str, torch.Tensor]:
         drawn = given.draw(20, seed=9)
         said[f"samples {path}"] = drawn.images
         said[f"codes {path}"] = torch.cat(drawn.codes, dim=1)
-        about = model.posterior(t, knowledge=[path], decoder_draws=16, generator=Rows(SEEDS))[path]
+        about = everything[path]
         said[f"encoder {path}"], said[f"decoder {path}"] = about.encoder, about.decoder
     return said
 

@@ -97,7 +97,8 @@ def tell_posterior(
             "none" if value is None else f"{value:.4f}" for value in (one.encoder, one.joint)
         )
         decoder = "" if one.decoder is None else f"  decoder {one.decoder:.4f}"
-        click.echo(f"  {name:<24} {encoder}  joint {joint}{decoder}")
+        among = "" if one.normalised is None else f"  of its siblings {one.normalised:.4f}"
+        click.echo(f"  {name:<24} {encoder}  joint {joint}{among}{decoder}")
 
 
 def tell_samples(drawn: Drawn, seed: int) -> None:

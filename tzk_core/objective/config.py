@@ -74,6 +74,5 @@ def check_objective(model: TzK, config: ObjectiveConfig, trains_flow: bool) -> N
             flow = "the flow over its code" if where else "a t-flow that trains"
             raise UsageError(
                 f"objective tzk with product, {count} kinds{where} and {flow} rewards scaling z up "
-                "for ever; leave product out, or train the flow first and say unbounded: true where "
-                "it is frozen"
+                "for ever; leave product out, or say unbounded: true where that flow is frozen"
             )
