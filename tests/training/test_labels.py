@@ -42,10 +42,13 @@ def test_data_sets_exclude_each_other():
     ) == {"a": [1, 1, 0], "b": [0, 0, 1]}
 
 
-def test_a_source_without_knowledge_is_none_of_the_others():
+def test_images_of_a_source_without_knowledge_are_no_negatives():
+    """Semi-supervised: what is not labelled trains the t-flow only."""
     assert existence(
-        (source(knowledge="a"), images([-1], [])), (source(), images([-1, -1], []))
-    ) == {"a": [1, 0, 0]}
+        (source(knowledge="a"), images([-1], [])),
+        (source(), images([-1, -1], [])),
+        (source(knowledge="b"), images([-1], [])),
+    ) == {"a": [1, UNKNOWN, UNKNOWN, 0], "b": [0, UNKNOWN, UNKNOWN, 1]}
 
 
 def test_two_sources_of_one_knowledge():

@@ -57,7 +57,10 @@ def add_knowledge(
         raise UsageError(f"{name!r}: a data set is knowledge of the first level, without '/'")
     model = TzK.from_pretrained(run)
     if name in model.paths():
-        raise UsageError(f"{run} has a knowledge {name!r} already; remove or rename it first")
+        raise UsageError(
+            f"{run} has a knowledge {name!r} already; take another name, or "
+            f"`tzk remove-knowledge {run} {name}` first"
+        )
     added = SourceConfig(source=source, knowledge=name, classes=classes, limit=limit)
     recipe = recipe_of(run)
     recipe = recipe.model_copy(update={"data": recipe.data.with_source(added)})

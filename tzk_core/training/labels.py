@@ -1,6 +1,7 @@
 """What is known of every image: e ∈ {1, 0, unknown} for each path (design, section 11).
 
-Data-set kinds exclude each other across a mixture, unless the recipe says that they overlap; class
+Data-set kinds exclude each other across a mixture, unless the recipe says that they overlap; a
+source that is named as none has images of which that is unknown: they train the t-flow alone. Class
 kinds exclude each other within their source and are unknown elsewhere; attributes and binary digits
 are as they are given, and unknown elsewhere; a child is unknown unless its parent is 1; a label of
 −1 is unknown.
@@ -118,6 +119,8 @@ def _kinds(source: SourceConfig, images: Images) -> Iterator[tuple[str, str, np.
 
 
 def _overlapping(source: SourceConfig, sources: list[SourceConfig]) -> set[str]:
-    """The data sets that may apply to a source's images too."""
+    """The data sets that may apply to a source's images too: all, where it is none itself."""
+    if not source.knowledge:
+        return {other.knowledge for other in sources if other.knowledge}
     named = {other.knowledge for other in sources if source.knowledge in other.overlaps}
     return {name for name in {*source.overlaps, *named} if name}
