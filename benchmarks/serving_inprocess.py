@@ -4,8 +4,8 @@
 
 It reads what to measure from standard input, one JSON a line (endpoint, batch, seconds, and
 requests as pairs of headers and a body in base64), and answers each with one line (answers,
-errors, seconds, cpu_seconds, latencies of calls). Batches of 1 and 16 are not filled up: the limit
-owes nobody equal bytes.
+errors, seconds, cpu_seconds, latencies of calls). The model runs as the handlers run it. Batches of
+1 and 16 are not filled up: the limit owes nobody equal bytes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import time
 from typing import Any
 
+from tzk_core.service.loading import load_as_served
 from tzk_core.service.service import Service
 from tzk_core.service.sizes import SIZES, using
 from tzk_core.service.wire import RawRequest
@@ -47,7 +48,7 @@ def measured(service: Service, told: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     run, device = sys.argv[1:]
-    serving = Service.load(run, device)
+    serving, _ = load_as_served(run, device)
     print("ready", flush=True)
     with using(SIZES):
         for line in sys.stdin:

@@ -2,9 +2,10 @@
 
     serving_peer_fastapi.py RUN DEVICE PORT
 
-Calls run in as many threads as there are processors, so that one process can use them all;
-FastAPI's own pool of 40 threads would only have them wait for each other. Batches are not filled up
-(``SIZES`` has 1), as nobody would do so by hand.
+The model runs as the handlers run it. Calls run in as many threads as there are processors, so that
+one process can use them all; FastAPI's own pool of 40 threads would only have them wait for each
+other. On a GPU there is one thread: CUDA graphs have one set of inputs each. Batches are not filled
+up (``SIZES`` has 1), as nobody would do so by hand.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from tzk_core.devices import processors
+from tzk_core.service.loading import load_as_served
 from tzk_core.service.service import Service
 from tzk_core.service.sizes import SIZES, using
 from tzk_core.service.wire import RawAnswer, RawRequest, normalised
@@ -31,7 +33,8 @@ def app_of(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # A limiter belongs to the event loop that it is made in.
-        app.state.threads = anyio.CapacityLimiter(processors())
+        on_cpu = service.model.device.type == "cpu"
+        app.state.threads = anyio.CapacityLimiter(processors() if on_cpu else 1)
         yield
 
     def answered(endpoint: str, raw: RawRequest) -> RawAnswer:
@@ -52,7 +55,7 @@ def app_of(service: Service) -> FastAPI:
 if __name__ == "__main__":
     run, device, port = sys.argv[1:]
     uvicorn.run(
-        app_of(Service.load(run, device)),
+        app_of(load_as_served(run, device)[0]),
         port=int(port),
         access_log=False,
         log_level="warning",

@@ -4,8 +4,8 @@
 
 Bodies come raw, through a dependency of FastAPI: LitServe's own way would be JSON or multipart, and
 would cost it more. Each endpoint has a worker process of its own, as in TorchServe, with the same
-batch size and the same wait for company. Batches are not filled up, as nobody promises equal bytes
-here.
+batch size and the same wait for company, in which the model runs as the handlers run it. Batches
+are not filled up, as nobody promises equal bytes here.
 """
 
 import os
@@ -16,7 +16,8 @@ from typing import Annotated
 import litserve
 from fastapi import Depends, Request, Response
 
-from tzk_core.service.service import ENDPOINTS, Service
+from tzk_core.service.loading import load_as_served
+from tzk_core.service.service import ENDPOINTS
 from tzk_core.service.sizes import using
 from tzk_core.service.wire import RawAnswer, RawRequest, normalised
 
@@ -44,7 +45,7 @@ class EndpointAPI(litserve.LitAPI):
         self.run, self.endpoint = run, endpoint
 
     def setup(self, device: str) -> None:
-        self.service = Service.load(self.run, device)
+        self.service, _ = load_as_served(self.run, device)
         # Who is the worker, for who measures.
         Path(os.environ["TZK_BENCH_WORKERS"], str(os.getpid())).touch()
 

@@ -15,21 +15,16 @@ from typing import Any, ClassVar
 
 import torch
 
-from tzk_core.devices import repeatable
 from tzk_core.errors import ModelUnavailable
 from tzk_core.hub import WEIGHTS, sha256
-from tzk_core.service.backends import use_backend
 from tzk_core.service.faults import device_lost
-from tzk_core.service.precision import bfloat16_if_close
+from tzk_core.service.loading import load_as_served
 from tzk_core.service.service import Service
 from tzk_core.service.sizes import SIZES, using
 from tzk_core.service.warm import agreeing_sizes, first_request
 from tzk_core.service.wire import RawAnswer, RawRequest, normalised
 
 __all__ = ["BaseHandler"]
-
-NETWORKS = "TZK_NETWORKS"
-"""Environment variable: bfloat16 or float32 in place of what the archive says, on a CPU too."""
 
 PATIENCE = 5.0
 """Seconds in which a worker without its GPU ends in order, before it is ended."""
@@ -55,12 +50,7 @@ class BaseHandler:
         manifest = context.manifest or {}
         _check_weights(folder, manifest)
         device = _device(context.system_properties.get("gpu_id"))
-        if device.type == "cuda":
-            repeatable()
-        self.service = Service.load(folder, device)
-        if _networks(manifest, device) == "bfloat16":
-            bfloat16_if_close(self.service.model)
-        backend = use_backend(self.service.model, folder, manifest.get("tzk", {}))
+        self.service, backend = load_as_served(folder, device, manifest.get("tzk"))
         batch = int(context.system_properties.get("batch_size") or 1)
         most = batch if device.type == "cpu" else max(SIZES)
         self.sizes = agreeing_sizes(self.service.model, self.endpoint, most)
@@ -125,12 +115,6 @@ def _end_after_answering(context: Any) -> None:
     timer.daemon = True
     timer.start()
     context.cl_socket.shutdown(socket.SHUT_RD)
-
-
-def _networks(manifest: Mapping[str, Any], device: torch.device) -> str:
-    """``bfloat16`` or ``float32``: processors without instructions for it are slower with it."""
-    archived = manifest.get("tzk", {}).get("networks", "float32")
-    return os.environ.get(NETWORKS) or (archived if device.type == "cuda" else "float32")
 
 
 def _device(gpu: int | None) -> torch.device:

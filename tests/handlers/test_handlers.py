@@ -15,6 +15,7 @@ from tzk_core.errors import ModelUnavailable
 from tzk_core.hub import WEIGHTS, sha256
 from tzk_core.networks import Network
 from tzk_core.service import faults
+from tzk_core.service.loading import NETWORKS, networks_on
 from tzk_core.service.service import ENDPOINTS
 from tzk_handlers import base
 
@@ -124,12 +125,14 @@ def dtypes(handler):
 
 def test_bfloat16_is_for_a_gpu_unless_it_is_asked_for(folder, monkeypatch):
     assert dtypes(loaded(folder, "bfloat16")) == {None}
-    monkeypatch.setenv(base.NETWORKS, "bfloat16")
+    monkeypatch.setenv(NETWORKS, "bfloat16")
     assert dtypes(loaded(folder)) == {torch.bfloat16}
+    monkeypatch.delenv(NETWORKS)
     gpu = torch.device("cuda")
-    assert base._networks({"tzk": {"networks": "bfloat16"}}, gpu) == "bfloat16"
-    monkeypatch.setenv(base.NETWORKS, "float32")
-    assert base._networks({"tzk": {"networks": "bfloat16"}}, gpu) == "float32"
+    assert networks_on(gpu, {"networks": "bfloat16"}) == "bfloat16"
+    assert networks_on(gpu, {}) == "float32"
+    monkeypatch.setenv(NETWORKS, "float32")
+    assert networks_on(gpu, {"networks": "bfloat16"}) == "float32"
 
 
 def test_a_lost_gpu_ends_the_worker_once_its_answers_are_sent(folder, monkeypatch):

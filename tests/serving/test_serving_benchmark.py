@@ -53,6 +53,13 @@ def test_saturation_is_the_most_of_the_closed_loops_of_a_round(module):
     assert tables.capacity(rows, "score", "litserve", 0) is None
 
 
+@pytest.mark.parametrize("name", ["inprocess", "peer_fastapi", "peer_litserve"])
+def test_what_is_compared_loads_its_model_as_handlers_do(name):
+    text = (BENCHMARKS / f"serving_{name}.py").read_text()
+    assert "load_as_served(" in text
+    assert "Service.load" not in text
+
+
 def test_a_verdict_is_the_median_of_ratios_within_rounds(module):
     # The rounds' ratios are 0.9, 0.5 and 0.9; the ratio of medians would be 100 / 160 = 0.625.
     rounds = [(90.0, 100.0), (100.0, 200.0), (144.0, 160.0)]
