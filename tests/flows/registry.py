@@ -27,9 +27,8 @@ from tzk_core.flows import (
 
 __all__ = ["CASES", "Case", "perturb"]
 
-# Of the perturbation: large enough that every parameter matters. An affine coupling's scale
-# σ(s + 2) has no lower bound, so with rough networks far from the mode the inverse itself
-# overflows; with 0.15 here it does at ten standard deviations, in any implementation.
+# Of the perturbation: large enough that every parameter matters, and small enough that the inverse
+# of what lies ten standard deviations from the mode does not overflow in any implementation.
 SPREAD = 0.05
 
 
