@@ -25,12 +25,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
+from fitting import FITS
 from peers import PEERS
 from rich.console import Console
 from rich.table import Table
@@ -317,11 +319,27 @@ def _table(report: dict[str, Any]) -> Table:
     table.add_row("written in", f"{resume['write_s']:.2f} s", "", "")
     table.add_row("read in", f"{resume['read_s']:.2f} s", "", "")
     table.add_row("--resume to the next step", f"{resume['to_next_step_s']:.1f} s", "", "")
-    cost = report.get("fitting", {}).get("cost", {})
-    for name, value in cost.items():
-        if isinstance(value, (int, float)):
-            table.add_row(f"knowledge: {name}", f"{value:g}", "", "")
+    for what, told in _cost(report.get("fitting", {}).get("cost")):
+        table.add_row(what, told, "", "")
     return table
+
+
+def _cost(cost: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """What benchmarks/fitting.py says of the t-flow and of a kind, by what was there before it."""
+    if cost is None:
+        return
+    flow = cost["flow"]
+    yield "the t-flow of a kind", f"{flow['steps']:,} steps, {flow['cpu_seconds']:,.0f} s of CPU"
+    for name, title in FITS.items():
+        if name not in cost:
+            continue
+        each = cost[name]
+        told = f"{each['steps']:,} steps, {each['cpu_seconds']:,.0f} s of CPU, "
+        told += f"{each['share_of_flow']:.3f} of the t-flow's"
+        if "gap_bits_per_dim" in each:
+            gap = f"{each['gap_bits_per_dim']:+.4f} ± {each['gap_standard_error']:.4f}"
+            told += f", {gap} bits/dim to the long fit"
+        yield f"a kind, {title}", told
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ FORMAT_VERSION = 3
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 class FlowConfig(_Config):
@@ -24,6 +24,19 @@ class FlowConfig(_Config):
     levels: int = Field(3, ge=1, le=8, description="levels L of the image flow; unused for vectors")
     steps: int = Field(8, ge=1, le=256, description="steps S of flow (a level, for images)")
     width: int = Field(64, ge=1, le=8192, description="hidden width of the coupling networks")
+
+    def check_sides(self, height: int, width: int) -> None:
+        """Refuses images that L levels cannot halve so often.
+
+        Raises:
+            ValueError: a side is no multiple of 2^levels.
+        """
+        multiple = 2**self.levels
+        if height % multiple or width % multiple:
+            raise ValueError(
+                f"{height}×{width} images cannot go through {self.levels} levels of the t-flow: "
+                f"both sides must be multiples of 2^levels = {multiple}"
+            )
 
 
 class KnowledgeConfig(_Config):

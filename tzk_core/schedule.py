@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["Ramp", "Weight", "at"]
@@ -10,14 +12,14 @@ __all__ = ["Ramp", "Weight", "at"]
 class Ramp(BaseModel):
     """From ``start`` to ``end`` over the first ``steps`` steps of a stage, then ``end``."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     start: float = Field(ge=0, description="the weight at step 0")
     end: float = Field(ge=0, description="the weight from step `steps` on")
     steps: int = Field(ge=1, description="steps from one to the other")
 
 
-Weight = float | Ramp
+Weight = Annotated[float, Field(allow_inf_nan=False)] | Ramp
 
 
 def at(weight: Weight, step: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,60 @@ def test_nothing_is_left_of_a_read_that_fails(class_folder, private_cache):
         load(class_folder, cache=True)
     assert _entries(private_cache) == []
     assert not [e for e in (private_cache / "images").iterdir() if e.is_dir()]
+
+
+KILLED = """
+import sys, time
+from tzk_core.data import reading
+from tzk_core.data.sources import load
+plain = reading._prepare
+
+def slowly(item, preparation):
+    if "/1/" in item.title:
+        print("half-way", flush=True)
+        time.sleep(600)
+    return plain(item, preparation)
+
+reading._prepare = slowly
+load(sys.argv[1], cache=True)
+"""
+
+
+def _half_way(folder: Path) -> subprocess.Popen:
+    """A process that has begun an entry of these images, and goes no further."""
+    command = [sys.executable, "-c", KILLED, str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "half-way\n"
+    return process
+
+
+def test_what_a_killed_process_left_is_swept_and_not_what_a_live_one_writes(
+    class_folder, private_cache, tmp_path
+):
+    """A real SIGKILL; the leftovers are of the same images, and of others."""
+    other = tmp_path / "other"
+    shutil.copytree(class_folder, other)
+    for folder in (class_folder, other):
+        process = _half_way(folder)
+        process.kill()
+        process.communicate(timeout=60)
+    left = set((private_cache / "images").glob(".*-*"))
+    assert len(left) == 1  # the second process has swept what the first one left
+    shutil.copytree(class_folder, tmp_path / "third")
+    alive = _half_way(tmp_path / "third")
+    try:
+        [being_written] = set((private_cache / "images").glob(".*-*"))
+        assert being_written not in left
+        (private_cache / "images" / ".of-nobody").mkdir()
+        _same(load(class_folder, cache=True), load(class_folder))
+        assert set((private_cache / "images").glob(".*-*")) == {
+            being_written,
+            private_cache / "images" / ".of-nobody",
+        }
+        assert (being_written / "pixels.npy").exists()
+    finally:
+        alive.kill()
+        alive.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("file", ["pixels.npy", "labels.npy", "facts.json"])

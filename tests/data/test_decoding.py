@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import struct
 import time
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tzk_core.data.decoding import NOTES, decode_image, encode_png, grid, to_plain
+from tzk_core.data.preparation import Preparation
 from tzk_core.errors import NotAnImage, TooLarge, UnsupportedMedia
 
 
@@ -113,6 +116,113 @@ def test_sixteen_bits_with_a_transparent_level(encoded):
     image = Image.fromarray(np.array([[300, 65535, 514]], dtype=np.uint16))
     plain = decode_image(encoded(image, "PNG", transparency=300))
     assert list(plain.tobytes()) == [255, 255, 2]
+
+
+def sixteen_bit_png(
+    levels: np.ndarray, colour_type: int, *, key: bytes = b"", interlace=0
+) -> bytes:
+    """A PNG file of 16-bit levels (H, W, C), which Pillow does not write.
+
+    Each row but the first is filtered by the difference to the pixel before it, as real files are.
+    With ``interlace`` it is of one row of two pixels, which are in passes of their own.
+    """
+    height, width, channels = levels.shape
+    rows = levels.astype(">u2").view(np.uint8).reshape(height, width, 2 * channels)
+    moved = rows - np.pad(rows, ((0, 0), (1, 0), (0, 0)))[:, :-1]  # bytes modulo 256
+    lines = [b"\0" + rows[0].tobytes(), *(b"\1" + row.tobytes() for row in moved[1:])]
+    if interlace:
+        lines = [b"\0" + pixel.tobytes() for pixel in rows[0]]
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, interlace)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + (chunk(b"tRNS", key) if key else b"")
+        + chunk(b"IDAT", zlib.compress(b"".join(lines)))
+        + chunk(b"IEND", b"")
+    )
+
+
+# 128 and 129 are on both sides of half a level; 255 and 511 have the high byte of a level below.
+WIDE = np.array([0, 128, 129, 255, 257, 511, 32768, 65278, 65535, 12345, 54321, 40000])
+EIGHT = (WIDE + 128) // 257
+
+
+def test_sixteen_bit_colours_are_rounded_as_grey_is():
+    image = decode_image(sixteen_bit_png(WIDE.reshape(2, 2, 3), 2))
+    np.testing.assert_array_equal(np.asarray(image), EIGHT.reshape(2, 2, 3))
+    assert image.info[NOTES] == ["16-bit levels scaled to 8 bits"]
+    image = decode_image(sixteen_bit_png(WIDE[:6].reshape(1, 2, 3), 2, interlace=1))
+    np.testing.assert_array_equal(np.asarray(image), EIGHT[:6].reshape(1, 2, 3))
+
+
+def test_sixteen_bit_colours_with_alpha():
+    levels = np.array([[[257, 514, 65535, 65535], [257, 514, 771, 0]]] * 2)
+    image = decode_image(sixteen_bit_png(levels, 6))
+    assert np.asarray(image).tolist() == [[[1, 2, 255], [255, 255, 255]]] * 2
+    assert image.info[NOTES] == [
+        "16-bit levels scaled to 8 bits",
+        "transparent parts laid over white",
+    ]
+
+
+def test_sixteen_bit_grey_with_alpha_is_grey():
+    """So that it has one native dimension a pixel, not three."""
+    levels = np.stack([WIDE, np.full(12, 65535)], -1).reshape(3, 4, 2)
+    levels[0, 0, 1] = 0
+    data = sixteen_bit_png(levels, 4)
+    image = decode_image(data)
+    assert image.mode == "L"
+    assert list(image.tobytes()) == [255, *EIGHT[1:]]
+    prepared = Preparation(size=4, channels=3).apply(image)
+    assert prepared.native_dims == 12
+
+
+def test_a_sixteen_bit_colour_that_stands_for_transparent():
+    """By all its bits: 257 and 258 have the same level of 8 bits."""
+    levels = np.array([[[257, 257, 257], [258, 257, 257]]])
+    image = decode_image(sixteen_bit_png(levels, 2, key=struct.pack(">HHH", 257, 257, 257)))
+    assert np.asarray(image).tolist() == [[[255, 255, 255], [1, 1, 1]]]
+    assert image.info[NOTES][1:] == ["transparent parts laid over white"]
+
+
+def test_a_large_sixteen_bit_image_is_put_together_by_rows():
+    levels = np.arange(600 * 2 * 3).reshape(600, 2, 3) * 17
+    image = decode_image(sixteen_bit_png(levels, 2))
+    np.testing.assert_array_equal(np.asarray(image), (levels + 128) // 257)
+
+
+def sixteen_bit_tiff(levels: np.ndarray, order: str, *, planes: int = 1) -> bytes:
+    """A TIFF file of 16-bit RGB levels (H, W, 3) in one strip; ``order`` is < or >."""
+    height, width, _ = levels.shape
+    data = levels.astype(f"{order}u2").tobytes()
+    entries = [(256, width), (257, height), (258, None), (259, 1), (262, 2), (273, None)]
+    entries += [(277, 3), (278, height), (279, len(data)), (284, planes)]
+    after = 8 + 2 + 12 * len(entries) + 4
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
+    directory = struct.pack(f"{order}H", len(entries))
+    for tag, value in entries:
+        count = 3 if tag == 258 else 1
+        value = {258: after, 273: after + 6}.get(tag, value)
+        kind = 4 if tag in (273, 279) else 3
+        form = f"{order}HHII" if count * (2 if kind == 3 else 4) > 2 else f"{order}HHIHH"
+        more = (value,) if form.endswith("II") else (value, 0)
+        directory += struct.pack(form, tag, kind, count, *more)
+    return head + directory + struct.pack(f"{order}IHHH", 0, 16, 16, 16) + data
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sixteen_bit_colours_of_a_tiff(order):
+    levels = WIDE.reshape(2, 2, 3)
+    image = decode_image(sixteen_bit_tiff(levels, order))
+    np.testing.assert_array_equal(np.asarray(image), EIGHT.reshape(2, 2, 3))
+    with pytest.raises(UnsupportedMedia, match="separate planes"):
+        decode_image(sixteen_bit_tiff(levels, order, planes=2))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])

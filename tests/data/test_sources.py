@@ -151,6 +151,38 @@ def test_folders_that_may_be_splits_or_classes(class_folder, tmp_path):
         load(root)
 
 
+def test_other_kinds_of_images_are_counted_and_told(class_folder):
+    Image.new("L", (32, 32), 9).save(class_folder / "0" / "phone.JFIF", "JPEG")
+    for name in ("0/a.heic", "1/b.HEIC", "c.avif", ".d.heic"):
+        (class_folder / name).write_bytes(b"not read")
+    (class_folder / "notes.txt").write_text("no image")
+    for cache in (False, True, True):
+        images = load(class_folder, cache=cache)
+        assert len(images) == 13
+        assert images.notes[1:] == [
+            "digits: 3 files look like images and are not read (2 .heic, 1 .avif): save them as "
+            "PNG or JPEG"
+        ]
+    (class_folder / "3").mkdir()
+    (class_folder / "3" / "a.heic").write_bytes(b"not read")
+    with pytest.raises(UsageError, match=r"holds no images .*; 1 files look like images"):
+        load(class_folder / "3")
+
+
+def test_colour_that_is_turned_to_grey_is_told(class_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TZK_CACHE", str(tmp_path / "cache"))
+    Image.new("RGB", (32, 32), (255, 0, 0)).save(class_folder / "0" / "photo.png")
+    for cache in (False, True, True):  # in memory, newly cached, found in the cache
+        assert load(class_folder, cache=cache).notes[1:] == [
+            "digits: 1 of 13 images have colour channels and are turned to grey; "
+            "--set data.preparation.channels=3 keeps colour"
+        ]
+    for preparation in (Preparation(channels=3), None):
+        if preparation is None:
+            (class_folder / "0" / "photo.png").unlink()
+        assert len(load(class_folder, preparation=preparation, cache=True).notes) == 1
+
+
 def test_sizes_and_kinds_are_mixed(class_folder):
     Image.new("RGB", (640, 480), (255, 0, 0)).save(class_folder / "0" / "photo.jpg")
     Image.new("L", (28, 28), 255).save(class_folder / "0" / "small.png")

@@ -73,6 +73,7 @@ def test_on_the_command_line():
         ("number > 0, < 1 | `0.1`", "holdout"),
         ("number or mapping | `0.2`", "kl_weight"),
         ("list of mapping | required", "sources"),
+        ("[number (≥ 0, < 1), number (≥ 0, < 1)] | `[0.9, 0.999]`", "betas"),
     ],
 )
 def test_types_limits_and_defaults(cell, key):

@@ -86,12 +86,24 @@ def test_accelerate_launch(alone, tmp_path, tiny_recipe):
     assert_same_run(out, alone)
 
 
+LONG = "steps: 150, batch: 8, checkpoint_every: 10"
+
+
 @pytest.mark.slow
-def test_both_stop_after_the_same_step_and_go_on(tmp_path, tiny_recipe):
-    recipe = tiny_recipe("stages=[{train: flow, steps: 150, batch: 8, checkpoint_every: 10}]")
+@pytest.mark.parametrize(
+    "stages",
+    [
+        f"[{{train: flow, {LONG}}}]",
+        # Latent states are worked out in shares, again by the processes that go on.
+        f"[{{train: flow, steps: 5, batch: 8}}, {{train: knowledge, {LONG}}}]",
+    ],
+    ids=["flow", "knowledge"],
+)
+def test_both_stop_after_the_same_step_and_go_on(tmp_path, tiny_recipe, stages):
+    recipe = tiny_recipe(f"stages={stages}")
     file, out = written(tmp_path, recipe), tmp_path / "run"
     process = start(file, out, "--processes", "2")
-    wait_for(out / "checkpoints" / "0-000020")
+    wait_for(out / "checkpoints" / f"{len(recipe.stages) - 1}-000020")
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1, stderr

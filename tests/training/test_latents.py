@@ -21,7 +21,7 @@ from tzk_core.randomness import Rows, derived
 from tzk_core.training.dataset import Dataset
 from tzk_core.training.group import Group
 from tzk_core.training.labels import Known
-from tzk_core.training.latents import Latents, part_keys
+from tzk_core.training.latents import LOCK, Latents, part_keys
 
 DRAWS, SEED = 2, 5
 
@@ -58,6 +58,11 @@ def digits(mnist) -> np.ndarray:
 @pytest.fixture(scope="module")
 def garments(fashion) -> np.ndarray:
     return fashion.pixels[:30, :, ::4, ::4].copy()
+
+
+def parts_in(folder: Path) -> list[str]:
+    """All that lies there, but for the lock of who begins or ends a part."""
+    return [path.name for path in folder.iterdir() if path.name != LOCK]
 
 
 def never(*_):
@@ -108,22 +113,32 @@ class OneOf(Group):
     def sum(self, values):
         return values
 
+    def take_from_main(self, tensors):
+        self.taken = sum(tensor.numel() for tensor in tensors)
+
 
 def test_processes_share_the_images_out(model, digits, garments, monkeypatch):
     monkeypatch.setattr("tzk_core.training.latents.BLOCK", 16)
     data, ticks = dataset(digits, garments), []
     whole = Latents.encode(model, data, DRAWS, SEED)
-    halves = [
-        Latents.encode(model, data, DRAWS, SEED, ticks.append, group=OneOf(index))
-        for index in (0, 1)
-    ]
+    both = [OneOf(index) for index in (0, 1)]
+    halves = [Latents.encode(model, data, DRAWS, SEED, ticks.append, group=one) for one in both]
     assert sum(ticks) == 2 * DRAWS * 70
+    # The shares belong to one t-flow: all of it comes from the main process before.
+    elements = sum(value.numel() for value in model.flow.state_dict().values())
+    assert [one.taken for one in both] == [elements] * 2
     for part, *of_each in zip(whole.parts, *(half.parts for half in halves), strict=True):
         shares = [(half.z != 0).any(axis=(2, 3, 4)) for half in of_each]
         assert (shares[0] ^ shares[1]).all()
         assert all(share.any() for share in shares)
         assert np.array_equal(sum(half.z for half in of_each), part.z)
         assert np.array_equal(sum(half.log_det for half in of_each), part.log_det)
+
+
+def test_processes_share_in_memory_only(model, digits, tmp_path):
+    with pytest.raises(ValueError, match="in memory, not in a folder"):
+        Latents.encode(model, dataset(digits), 1, SEED, folder=tmp_path, group=OneOf(0))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_draws_differ_and_so_do_sources_of_the_same_images(model, digits):
@@ -145,7 +160,7 @@ def test_kept_is_bit_for_bit_what_memory_holds_and_is_found_again(model, digits,
         assert a.parts[0].z.tobytes() == b.parts[0].z.tobytes()
         assert a.parts[0].log_det.tobytes() == b.parts[0].log_det.tobytes()
     assert isinstance(again.parts[0].z, np.memmap)
-    assert [p.name for p in tmp_path.iterdir()] == part_keys(model, data, DRAWS, SEED)
+    assert parts_in(tmp_path) == part_keys(model, data, DRAWS, SEED)
 
 
 def test_a_new_source_does_not_cost_the_others(model, digits, garments, tmp_path):
@@ -194,7 +209,7 @@ def test_an_error_on_the_way_leaves_nothing(model, digits, tmp_path):
 
     with pytest.raises(RuntimeError):
         Latents.encode(model, dataset(digits), 2, SEED, folder=tmp_path, run=broken)
-    assert list(tmp_path.iterdir()) == []
+    assert parts_in(tmp_path) == []
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(model, digits, tmp_path):
@@ -207,8 +222,65 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(model, digits, tmp_path):
             Latents.encode(model, many, 2, SEED, folder=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert list(tmp_path.iterdir()) == []
+    assert parts_in(tmp_path) == []
     Latents.encode(model, many, 2, SEED, folder=tmp_path)
+
+
+HALF_WAY = """
+import sys, numpy, time, torch
+from pathlib import Path
+from tests.training.test_latents import dataset
+from tzk_core.model import TzK
+from tzk_core.training.latents import Latents
+
+def slowly(function, shared, items):
+    yield function(shared, next(items))
+    print("half-way", flush=True)
+    time.sleep(600)
+
+images = numpy.load(sys.argv[1] + "/images.npy")[int(sys.argv[3]):]
+model, data = TzK.from_pretrained(sys.argv[1]), dataset(images)
+Latents.encode(model, data, 2, 5, folder=Path(sys.argv[2]), run=slowly)
+"""
+
+
+def test_what_a_killed_process_left_is_swept_and_not_what_a_live_one_writes(
+    model, digits, garments, tmp_path
+):
+    """A real SIGKILL. What is written now has parts of its own that must not be swept either."""
+    given, folder = tmp_path / "given", tmp_path / "latents"
+    model.save_pretrained(given)
+    np.save(given / "images.npy", digits)
+
+    def half_way(first: int) -> subprocess.Popen:
+        command = [sys.executable, "-c", HALF_WAY, str(given), str(folder), str(first)]
+        root = Path(__file__).parents[2]
+        process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "half-way\n"
+        return process
+
+    def being_written() -> set[Path]:
+        return {path for path in folder.iterdir() if path.name.startswith(".") and path.is_dir()}
+
+    for first in (0, 1):
+        killed = half_way(first)
+        killed.kill()
+        killed.communicate(timeout=60)
+        [left] = being_written()  # and what the one before it left is gone
+    alive = half_way(2)
+    try:
+        [its] = being_written()
+        assert its != left
+        data = dataset(digits, garments)
+        latents = Latents.encode(model, data, 2, SEED, folder=folder)
+        whole = Latents.encode(model, data, 2, SEED)
+        assert [p.z.tobytes() for p in latents.parts] == [p.z.tobytes() for p in whole.parts]
+        assert being_written() == {its}
+        assert (its / "z.npy").exists()
+    finally:
+        alive.kill()
+        alive.communicate(timeout=60)
+    assert not list(folder.glob(f"[0-9a-f]*/{LOCK}"))
 
 
 def test_a_file_in_the_way(model, digits, tmp_path):
@@ -273,7 +345,7 @@ def test_two_processes_that_build_the_same_at_once(model, digits, tmp_path):
         process.stdin.write("go\n")
         process.stdin.flush()
     assert [process.communicate(timeout=60)[0] for process in both] == ["True\n"] * 2
-    assert [p.name for p in folder.iterdir()] == part_keys(model, data, 2, 5)
+    assert parts_in(folder) == part_keys(model, data, 2, 5)
 
 
 def test_the_data_set_of_a_job_is_the_data_set(model, digits, garments):

@@ -49,6 +49,22 @@ def good() -> dict:
         ("stages.1.objective.encoder_fraction=2", "stages.1.objective.encoder_fraction"),
         ("stages.1.objective.beta=1", "stages.1.objective.beta: no such key"),
         ("evaluation.held_out=1", "evaluation.held_out"),
+        ("stages.0.betas=[0.9, 1]", "stages.0.betas.1"),
+        ("stages.0.betas=[-0.1, 0.9]", "stages.0.betas.0"),
+        ("stages.0.betas=[0.9]", "stages.0.betas.1"),
+        ("stages.0.learning_rate=.inf", "stages.0.learning_rate"),
+        ("stages.0.learning_rate=1e999", "stages.0.learning_rate"),
+        ("stages.0.clip=.nan", "stages.0.clip"),
+        ("stages.0.weight_decay=.inf", "stages.0.weight_decay"),
+        ("stages.0.objective.kl_weight=.inf", "stages.0.objective.kl_weight"),
+        (
+            "stages.0.objective.kl_weight={start: 0, end: .nan, steps: 2}",
+            "stages.0.objective.kl_weight",
+        ),
+        ("data.sources.0.weight=.inf", "data.sources.0.weight"),
+        ("model.knowledge.code_log_sigma=[-.inf, 1]", "model.knowledge.code_log_sigma"),
+        ("data.preparation.size=28", "data.preparation.size, model.flow.levels: 28×28"),
+        ("model.flow.levels=6", "both sides must be multiples of 2^levels = 64"),
         ("seed=-1", "seed"),
         (f"seed={2**63}", "seed"),
     ],
@@ -74,6 +90,15 @@ def test_all_wrong_keys_are_named_at_once():
         parse_recipe(good(), ["stages.0.steps=0", "colour=red"])
     assert "stages.0.steps" in caught.value.detail
     assert "colour: no such key" in caught.value.detail
+
+
+def test_what_does_not_go_together_is_told_without_the_whole_recipe():
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(good(), ["data.preparation.size=28"], title="r.yaml")
+    assert caught.value.detail == (
+        "r.yaml is wrong at data.preparation.size, model.flow.levels: 28×28 images cannot go "
+        "through 3 levels of the t-flow: both sides must be multiples of 2^levels = 8"
+    )
 
 
 def test_overrides():

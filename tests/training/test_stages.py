@@ -13,6 +13,7 @@ from tzk_core.data.sources import load
 from tzk_core.errors import TzkError, UsageError, WorkFailed
 from tzk_core.flows import ActNorm
 from tzk_core.model import TzK
+from tzk_core.training.dataset import load_data
 from tzk_core.training.latents import Latents
 from tzk_core.training.loop import Stage
 from tzk_core.training.run import train
@@ -124,6 +125,26 @@ def test_ctrl_c_while_latent_states_are_worked_out(tmp_path, tiny_recipe, monkey
     assert TzK.from_pretrained(out).paths()
 
 
+@pytest.mark.parametrize(
+    ("room", "says"),
+    [(3, None), (1.5, "1 kept, so that each image"), (0.5, "none kept, so that every step")],
+)
+def test_latent_states_that_do_not_fit_are_told(
+    tmp_path, tiny_recipe, monkeypatch, capsys, room, says
+):
+    """The room is for so many draws of the images, where two are asked for."""
+    recipe = tiny_recipe(f"stages={[stage('knowledge', latent_draws=2)]}")
+    data, _ = load_data(recipe.data, recipe.seed)
+    monkeypatch.setattr("tzk_core.training.loop.LATENT_BYTES", int(room * len(data) * 64 * 4))
+    train(recipe, out=tmp_path / "run", device="cpu")
+    told = [line for line in capsys.readouterr().err.splitlines() if "(latent_draws)" in line]
+    assert len(told) == (0 if says is None else 1)
+    if says is not None:
+        assert told[0].startswith(f"2 noise draws of {len(data)} images")
+        assert says in told[0]
+        assert "tzk fit-knowledge" in told[0]
+
+
 @pytest.mark.parametrize("what", ["knowledge", "all"])
 def test_balanced_stages_end_with_logits_for_the_true_rate(tmp_path, tiny_recipe, what):
     """20 garments among 100 images, seen half and half: what is said of them is not a half.
@@ -192,6 +213,16 @@ def test_what_is_wrong_with_a_later_stage_is_found_before_the_first(
         train(tiny_recipe(change), out=tmp_path / "run", device="cpu", quiet=True)
     assert raised.value.exit_code == 2
     assert parameters == []
+
+
+@pytest.mark.parametrize("change", ["stages.1.freeze=[nope]", "stages.0.freeze=[flow]"])
+def test_a_wrong_recipe_does_not_block_its_folder(tmp_path, tiny_recipe, change):
+    out = tmp_path / "run"
+    with pytest.raises(TzkError):
+        train(tiny_recipe(change), out=out, device="cpu", quiet=True)
+    assert not out.exists() or list(out.iterdir()) == []
+    train(tiny_recipe(), out=out, device="cpu", quiet=True)
+    assert TzK.from_pretrained(out).paths()
 
 
 def test_a_kind_that_few_images_have(tmp_path, tiny_recipe, monkeypatch):

@@ -81,6 +81,28 @@ def test_tensorboard(watched):
     assert {"mnist/encoder log σ", "fashion/decoder log σ"} <= set(tags["histograms"])
 
 
+def test_a_run_killed_before_its_first_checkpoint_shows_each_step_once(tmp_path, tiny_recipe):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out, plain = tmp_path / "run", Stage._step
+    recipe = tiny_recipe("watch={tensorboard: true, samples_every: 0, log_every: 1}")
+
+    def stop(self, number):
+        if number == 3:
+            raise KeyboardInterrupt
+        return plain(self, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stage, "_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, out=out, device="cpu", quiet=True)
+    assert not (out / "checkpoints").exists()
+    train(recipe, out=out, resume=True, device="cpu", quiet=True)
+    seen = EventAccumulator(str(out / "tensorboard"))
+    seen.Reload()
+    assert [e.step for e in seen.Scalars("t-flow/loss")] == list(range(10))
+
+
 def test_how_much_codes_tell_is_measured(watched):
     """Eq. 12's I(c; t): finite, and at most log of the number of images it is taken over."""
     last = [row for row in rows(watched) if "mnist/information" in row][-1]
@@ -118,14 +140,16 @@ def test_the_run_says_what_it_was_made_of(watched):
     assert facts["tzk"] == __version__
     assert facts["torch"] == torch.__version__
     assert facts["packages"]["numpy"]
-    assert facts["git"] == git_state(Path(__file__).parent)
+    assert facts["git"] == git_state(Path(__file__))
     assert {len(value) for value in facts["fingerprints"].values()} == {64}
     assert facts["images"]["training"] > 0
     assert parse_recipe(yaml.safe_load((watched / "recipe.yaml").read_text())).seed == facts["seed"]
 
 
 def test_git_state(tmp_path):
-    assert git_state(tmp_path) is None
+    file = tmp_path / "a"
+    file.write_text("1")
+    assert git_state(file) is None
 
     def git(*arguments: str) -> None:
         who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
@@ -133,14 +157,19 @@ def test_git_state(tmp_path):
         subprocess.run(command, check=True, capture_output=True)
 
     git("init")
-    (tmp_path / "a").write_text("1")
     git("add", "a")
+    assert git_state(file) is None  # there is no commit yet
     git("commit", "-m", "a")
-    state = git_state(tmp_path)
+    state = git_state(file)
     assert len(state["commit"]) == 40
     assert state["dirty"] is False
-    (tmp_path / "a").write_text("2")
-    assert git_state(tmp_path) == state | {"dirty": True}
+    file.write_text("2")
+    assert git_state(file) == state | {"dirty": True}
+    # What is installed below a clone is not part of it.
+    installed = tmp_path / ".venv" / "lib" / "facts.py"
+    installed.parent.mkdir(parents=True)
+    installed.write_text("")
+    assert git_state(installed) is None
 
 
 def test_images_that_have_changed_are_refused(tmp_path, values, tiny_recipe, monkeypatch):

@@ -4,7 +4,8 @@ An entry is a folder ``$TZK_CACHE/images/KEY`` with ``pixels.npy`` (uint8, N × 
 is known of the images beside it. The key is made of the files' names, sizes and times, the columns
 that were read, the preparation and the limit: what changes any of them makes a new entry, and an
 entry is never changed. It is written aside and renamed. A lock lets one process decode while the
-others wait for it; it dies with its process.
+others wait for it; it dies with its process. What a process that was killed had written aside is
+swept by the next one that writes an entry, of whatever key: nobody holds its lock.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -31,9 +33,10 @@ from tzk_core.data.table import Table
 __all__ = ["CacheUnusable", "Entry", "Kept", "Writer", "cache_folder", "entry_for"]
 
 # Goes up whenever decoding or preparation give other pixels for the same file, or entries change.
-_FORMAT = 2
+_FORMAT = 3
 _PIXELS, _FACTS = "pixels.npy", "facts.json"
 _ARRAYS = ("labels", "native_dims", "attributes")
+_TOLD = ("label_names", "skipped", "greyed")  # in the facts
 
 
 class CacheUnusable(Exception):
@@ -92,9 +95,10 @@ class Entry:
             arrays = {name: np.load(self.path / f"{name}.npy") for name in _ARRAYS}
             if {len(pixels), *map(len, arrays.values())} != {facts["count"]}:
                 return None
+            told = {name: facts[name] for name in _TOLD}
         except (OSError, EOFError, ValueError, KeyError):
             return None
-        described = Described(label_names=facts["label_names"], skipped=facts["skipped"], **arrays)
+        described = Described(**told, **arrays)
         return Kept(pixels, described, facts["fingerprint"])
 
     @contextlib.contextmanager
@@ -106,7 +110,7 @@ class Entry:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+            lock = FileLock(_lock_file(self.path.parent, self.path.name))
             lock.acquire()
         except (OSError, NotImplementedError) as error:
             raise CacheUnusable(str(error)) from error
@@ -119,9 +123,12 @@ class Entry:
     def writer(self, shape: tuple[int, int, int, int]) -> Iterator[Writer]:
         """A new entry of so many images, which vanishes unless :meth:`Writer.finish` is called.
 
+        The caller holds the lock.
+
         Raises:
             CacheUnusable: the cache cannot be written.
         """
+        _sweep(self.path.parent, self.path.name)
         try:
             aside = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=f".{self.path.name}-"))
         except OSError as error:
@@ -134,6 +141,30 @@ class Entry:
             if writer is not None:
                 writer.close()
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _lock_file(folder: Path, key: str) -> Path:
+    return folder / f".{key}.lock"
+
+
+def _sweep(folder: Path, held: str) -> None:
+    """Removes what killed processes left in a cache's folder: gigabytes that nothing else finds.
+
+    Args:
+        held: the key whose lock this process has.
+    """
+    for aside in folder.iterdir():
+        found = re.fullmatch(r"\.([0-9a-f]{32})-\w+", aside.name)
+        if found is None:
+            continue
+        key = found[1]
+        lock = FileLock(_lock_file(folder, key))
+        try:
+            # Who writes an entry holds its lock all the while.
+            with contextlib.nullcontext() if key == held else lock.acquire(timeout=0):
+                shutil.rmtree(aside, ignore_errors=True)
+        except (OSError, NotImplementedError):  # it is being written, or is another user's
+            continue
 
 
 class Writer:
@@ -161,8 +192,7 @@ class Writer:
         facts = {
             "source": source,
             "count": len(described.labels),
-            "label_names": described.label_names,
-            "skipped": described.skipped,
+            **{name: getattr(described, name) for name in _TOLD},
             "fingerprint": self._digest.hexdigest(),
         }
         with _writing():

@@ -13,16 +13,16 @@ import math
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from tzk_core.data import sixteen
+from tzk_core.data.sixteen import NOTES
 from tzk_core.errors import NotAnImage, TooLarge, UnsupportedMedia
 
 __all__ = ["MAX_PIXELS", "NOTES", "decode_image", "encode_png", "grid", "to_plain"]
 
 MAX_PIXELS = 64_000_000
-NOTES = "tzk_notes"  # key of `Image.info`: a list of what was done to the image, in words
 
 # Pillow's other readers are rare, and each is one more parser for hostile bytes to reach.
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -59,16 +59,22 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         )
     notes = []
     try:
+        low = sixteen.low_bytes(image)  # first: to look for EXIF may load the image
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             notes.append("turned upright as its EXIF says")
         image.load()
         upright = ImageOps.exif_transpose(image)
-    except MemoryError:
+        if low is not None:
+            again = _open(bytes(data), max_pixels)
+            again.tile = low.tiles
+            again.load()
+            upright = sixteen.joined(upright, ImageOps.exif_transpose(again), low.grey)
+    except (MemoryError, UnsupportedMedia):
         raise
     # Pillow's readers answer damaged bytes with anything from struct.error to IndexError.
     except Exception as error:
         raise _damaged(image, error) from error
-    return to_plain(_sixteen_to_eight(upright, image), notes)
+    return to_plain(sixteen.to_eight(upright, image), notes)
 
 
 def _frames(image: Image.Image) -> int:
@@ -97,7 +103,7 @@ def to_plain(image: Image.Image, notes: list[str] | None = None) -> Image.Image:
     notes = [*image.info.get(NOTES, []), *(notes or [])]
     mode = image.mode
     if mode in ("I", "F", "I;16", "I;16L", "I;16B", "I;16N"):
-        image, mode = _sixteen_to_eight(image, image), "L"
+        image, mode = sixteen.to_eight(image, image), "L"
     if _has_transparency(image):
         image = image.convert("LA" if mode in ("1", "L", "LA", "La") else "RGBA")
         alpha = image.getchannel("A")
@@ -105,7 +111,7 @@ def to_plain(image: Image.Image, notes: list[str] | None = None) -> Image.Image:
         if alpha.getextrema()[0] < 255:
             white = Image.new(plain.mode, plain.size, "white")
             plain = Image.composite(plain, white, alpha)
-            notes.append("transparent parts laid over white")
+            notes.append(sixteen.TRANSPARENT)
     elif mode in ("L", "RGB"):
         plain = image.copy()
     elif mode in ("1", "P", "CMYK", "YCbCr", "RGBX", "HSV"):
@@ -177,37 +183,6 @@ def _is_grey(image: Image.Image) -> bool:
     """Whether the three channels of an RGB image are the same."""
     red, green, blue = (channel.tobytes() for channel in image.split())
     return red == green == blue
-
-
-def _sixteen_to_eight(image: Image.Image, source: Image.Image) -> Image.Image:
-    """Levels 0…65535 scaled to 0…255, rounded; Pillow's own conversion clips at 255.
-
-    Args:
-        image: of any mode; only the wide ones are changed.
-        source: the file that it came from, whose header says how wide its levels are.
-    """
-    mode = image.mode
-    if not (mode in ("I", "F") or mode.startswith("I;16")):
-        return image
-    tags = getattr(source, "tag_v2", {})
-    # Pillow < 11.3 reads a 16-bit PNG, and every version a 16-bit PGM, into 32-bit integers.
-    sixteen = mode.startswith("I;16") or (mode == "I" and source.format in ("PNG", "PPM"))
-    if not sixteen or tags.get(_TIFF_BITS, (16,))[0] != 16:
-        raise UnsupportedMedia(
-            f"images of mode {mode} have no fixed black and white; send 8- or 16-bit levels"
-        )
-    wide = np.asarray(image)
-    levels = (wide.astype(np.uint32) + 128) // 257
-    if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts only up to 8 bits
-        levels = 255 - levels
-    notes = [*image.info.get(NOTES, []), "16-bit levels scaled to 8 bits"]
-    transparent = image.info.get("transparency")  # a 16-bit level, so it is laid over white here
-    if isinstance(transparent, int) and (wide == transparent).any():
-        levels[wide == transparent] = 255
-        notes.append("transparent parts laid over white")
-    plain = Image.fromarray(levels.astype(np.uint8))
-    plain.info = {NOTES: notes}
-    return plain
 
 
 def _check(pixels: np.ndarray, dimensions: int) -> None:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,14 @@ from tzk_core.errors import UsageError
 __all__ = ["METADATA", "SUFFIXES", "folder_table", "split_folders"]
 
 SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+    (".png", ".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 )
+# Images too, which are not read: said, so that nobody trains on half of a folder unknowingly.
+_UNREAD = frozenset(
+    (".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpe", ".apng", ".svg", ".psd", ".tga",
+     ".pbm", ".pnm", ".dib", ".ico", ".pcx", ".exr", ".hdr", ".qoi",
+     ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2")
+)  # fmt: skip
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -69,7 +76,8 @@ def folder_table(path: Path, name: str, columns: Columns, root: Path | None = No
             was asked for.
     """
     # A million names are kept as strings, not as objects: about 100 bytes each.
-    files, labels, classes = _walk(path)
+    unread: Counter[str] = Counter()
+    files, labels, classes = _walk(path, unread)
     known = _metadata(path, root)
     label, attributes = _columns_of(known, columns, path)
     if known:
@@ -77,7 +85,8 @@ def folder_table(path: Path, name: str, columns: Columns, root: Path | None = No
         absent = sorted(file for file in known.rows if file not in there)
         files, labels = files + absent, labels + [-1] * len(absent)
     if not files:
-        raise UsageError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
+        told = f"; {_told(unread)}" if unread else ""
+        raise UsageError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))}){told}")
     nothing: dict[str, Any] = {}
 
     def items() -> Iterator[Item]:
@@ -99,10 +108,19 @@ def folder_table(path: Path, name: str, columns: Columns, root: Path | None = No
         return digest.hexdigest()
 
     names = [shown(each) for each in classes] if label is None else None
-    return Table(name, len(files), names, items, identity, list(attributes), label)
+    notes = [f"{name}: {_told(unread)}"] if unread else []
+    return Table(name, len(files), names, items, identity, list(attributes), label, notes)
 
 
-def _walk(path: Path) -> tuple[list[str], list[int], list[str]]:
+def _told(unread: Counter[str]) -> str:
+    kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in unread.most_common())
+    return (
+        f"{unread.total():,} files look like images and are not read ({kinds}): save them as PNG "
+        "or JPEG"
+    )
+
+
+def _walk(path: Path, unread: Counter[str]) -> tuple[list[str], list[int], list[str]]:
     """Names below ``path`` of its images, their class numbers, and the names of the classes."""
     files: list[str] = []
     labels: list[int] = []
@@ -110,11 +128,11 @@ def _walk(path: Path) -> tuple[list[str], list[int], list[str]]:
     for entry in _visible(path):
         if entry.is_dir():
             before = len(files)
-            files += _images_below(entry, path)
+            files += _images_below(entry, path, unread)
             if len(files) > before:
                 labels += [len(classes)] * (len(files) - before)
                 classes.append(entry.name)
-        elif entry.suffix.lower() in SUFFIXES:
+        elif _is_read(entry.name, unread):
             files.append(entry.name)
             labels.append(-1)
     return files, labels, classes
@@ -128,8 +146,21 @@ def _holds_images(folder: Path) -> bool:
     return any(e.suffix.lower() in SUFFIXES and not e.is_dir() for e in _visible(folder))
 
 
-def _images_below(folder: Path, root: Path) -> Iterator[str]:
-    """Image files below a folder, sorted; links are followed, but no folder is entered twice."""
+def _is_read(file: str, unread: Counter[str]) -> bool:
+    """Whether its name says that it is an image of a kind that is read; counts others."""
+    suffix = os.path.splitext(file)[1].lower()
+    if suffix in _UNREAD:
+        unread[suffix] += 1
+    return suffix in SUFFIXES
+
+
+def _images_below(folder: Path, root: Path, unread: Counter[str] | None = None) -> Iterator[str]:
+    """Image files below a folder, sorted; links are followed, but no folder is entered twice.
+
+    Args:
+        unread: counts images of kinds that are not read, by suffix.
+    """
+    unread = Counter() if unread is None else unread
     seen: set[str] = set()
     for where, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(where)
@@ -140,7 +171,7 @@ def _images_below(folder: Path, root: Path) -> Iterator[str]:
         seen.add(real)
         here = os.path.relpath(where, root)
         for file in sorted(files):
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES:
+            if not file.startswith(".") and _is_read(file, unread):
                 yield os.path.join(here, file)
 
 

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tzk_core.data.decoding import NOTES, to_plain
 
-__all__ = ["Preparation", "Prepared"]
+__all__ = ["GREYED", "Preparation", "Prepared"]
+
+GREYED = "colour turned to grey"  # a note of a :class:`Prepared`
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -92,7 +94,7 @@ class Preparation(BaseModel):
         grey = image.mode == "L"
         if not grey and self.channels == 1:
             image, grey = image.convert("L"), True
-            notes.append("colour turned to grey")
+            notes.append(GREYED)
         if self.invert:
             image = ImageOps.invert(image)
             notes.append("inverted")

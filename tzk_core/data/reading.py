@@ -13,7 +13,7 @@ import numpy as np
 
 from tzk_core.data.decoding import decode_image
 from tzk_core.data.names import shown
-from tzk_core.data.preparation import Preparation, Prepared
+from tzk_core.data.preparation import GREYED, Preparation, Prepared
 from tzk_core.data.table import Item, Table
 from tzk_core.devices import processors
 from tzk_core.errors import TzkError, UsageError, WorkFailed
@@ -37,6 +37,7 @@ class Described:
         native_dims: int64, shape (N,).
         attributes: int8, shape (N, A), of 1, 0 and −1.
         skipped: one line for each that could not be read.
+        greyed: how many had colour channels and were turned to grey.
     """
 
     labels: np.ndarray
@@ -44,6 +45,7 @@ class Described:
     native_dims: np.ndarray
     attributes: np.ndarray
     skipped: list[str] = field(default_factory=list)
+    greyed: int = 0
 
 
 def read_table(
@@ -70,7 +72,7 @@ def read_table(
     native: list[int] = []
     attributes: list[np.ndarray] = []
     skipped: list[str] = []
-    seen = 0
+    seen = greyed = 0
     for block, outcomes in _decoded(_evenly(table.items(), table.count, total), preparation):
         good, values = [], []
         for item, outcome in zip(block, outcomes, strict=True):
@@ -78,6 +80,7 @@ def read_table(
                 skipped.append(f"{item.title}: {outcome}")
                 continue
             good.append(outcome.pixels)
+            greyed += GREYED in outcome.notes
             native.append(outcome.native_dims)
             labels.append(item.label)
             values.append(item.attributes)
@@ -93,7 +96,7 @@ def read_table(
     numbers, names = numbered(labels, table)
     known = np.concatenate([*attributes, np.empty((0, len(table.attributes)), dtype=np.int8)])
     _check_attributes(known, table)
-    return Described(numbers, names, np.array(native, dtype=np.int64), known, skipped)
+    return Described(numbers, names, np.array(native, dtype=np.int64), known, skipped, greyed)
 
 
 def check_share(name: str, skipped: list[str], total: int, share: float) -> None:

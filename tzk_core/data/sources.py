@@ -251,9 +251,18 @@ def _images(
             name: np.ascontiguousarray(values)
             for name, values in zip(table.attributes, described.attributes.T)
         },
-        notes=[note],
+        notes=[note, *table.notes, *_greyed(table.name, described)],
         known_fingerprint=fingerprint,
     )
+
+
+def _greyed(name: str, described: Described) -> list[str]:
+    if not described.greyed:
+        return []
+    return [
+        f"{name}: {described.greyed:,} of {len(described.labels):,} images have colour channels "
+        "and are turned to grey; --set data.preparation.channels=3 keeps colour"
+    ]
 
 
 def _rate(name: str, count: int, began: float) -> str:

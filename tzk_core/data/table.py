@@ -59,6 +59,7 @@ class Table:
             and times of files, not their contents), which keys what is kept of them.
         attributes: names of the columns that became attributes.
         label: the column of the labels, where they are in one.
+        notes: what is worth telling of how it was found.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Table:
     identity: Callable[[], str]
     attributes: list[str] = field(default_factory=list)
     label: str | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 _WORDS = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0, "": -1, "-1": -1}

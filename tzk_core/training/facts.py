@@ -29,7 +29,7 @@ def facts_of(recipe: Recipe, data: Dataset, held_out: Dataset, group: Group) -> 
         "torch": torch.__version__,
         "python": platform.python_version(),
         "packages": _versions(),
-        "git": git_state(Path(__file__).parent),
+        "git": git_state(Path(__file__)),
         "system": f"{platform.system()} {platform.machine()}",
         "device": str(group.device),
         "processes": group.count,
@@ -54,8 +54,15 @@ def session_of(group: Group, start: Checkpoint | None) -> dict:
     }
 
 
-def git_state(folder: Path) -> dict | None:
-    """The commit of the clone that holds ``folder``, and whether it differs; None for no clone."""
+def git_state(file: Path) -> dict | None:
+    """The commit of the clone that ``file`` is part of, and whether the clone differs from it.
+
+    None where it is part of none: a package that is installed below a clone (in its ``.venv``, say)
+    is another's, and that clone's commit says nothing of it.
+    """
+    folder = file.parent
+    if _git(folder, "ls-files", "--error-unmatch", "--", file.name) is None:
+        return None
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -81,21 +81,27 @@ def _models(annotation: Any, several: bool = False) -> Iterator[tuple[type[BaseM
 
 
 def _type(field: FieldInfo) -> str:
-    told = _told(field.annotation)
+    return " ".join([_told(field.annotation), _limits(field.metadata)]).strip()
+
+
+def _limits(rules: list[Any]) -> str:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    limits = [
+    return ", ".join(
         f"{sign} {_number(getattr(rule, key))}"
-        for rule in field.metadata
+        for rule in rules
         for key, sign in signs.items()
         if getattr(rule, key, None) is not None
-    ]
-    return " ".join([told, ", ".join(limits)]).strip()
+    )
 
 
 def _told(annotation: Any) -> str:
     origin, inner = get_origin(annotation), get_args(annotation)
     if annotation is type(None):
         return "null"
+    if origin is Annotated:
+        kind, *rules = inner
+        limits = _limits([rule for each in rules for rule in getattr(each, "metadata", [each])])
+        return _told(kind) + (f" ({limits})" if limits else "")
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in inner)
     if origin in (Union, types.UnionType):

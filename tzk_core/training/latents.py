@@ -9,6 +9,7 @@ the others anything::
                z.npy         float32 (draws, N, C·4^L, H/2^L, W/2^L)
                log_det.npy   float32 (draws, N)
                latents.json  what KEY is the SHA-256 of
+    FOLDER/.lock             held while a part is begun or ended
 
 t is not kept: image i of draw d is dequantised with a generator of its own, so the pixels and a
 seed give it back bit for bit (docs/decisions.md).
@@ -22,6 +23,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -50,7 +53,7 @@ FORMAT = 3  # goes up when what is kept, or how its noise is drawn, changes
 BLOCK = 2048  # images of one piece of work
 # Images of one pass through the t-flow; fixed, as sums depend on it. More do not fit a CPU's cache.
 AT_ONCE, AT_ONCE_CPU = 256, 64
-RECORD = "latents.json"
+RECORD, LOCK = "latents.json", ".lock"
 
 
 class FlowWeights:
@@ -192,11 +195,17 @@ class Latents:
                 in any order; here, one after the other, for None.
             device: where the t-flow works; the model's by default.
             group: of processes that all call this, each of which works out its share of the
-                images; what is made is the same in all, and in memory.
+                images by the main one's t-flow; what is made is the same in all, and in memory.
 
         Raises:
+            ValueError: ``folder`` is given and a group of several processes.
             WorkFailed: ``folder`` cannot be written.
         """
+        if group is not None and group.count > 1:
+            if folder is not None:
+                raise ValueError("several processes share latent states in memory, not in a folder")
+            # Weights that differ in their last bit would make shares that do not belong together.
+            group.take_from_main([*model.flow.parameters(), *model.flow.buffers()])
         spans = list(_spans(data))
         records = _records(FlowWeights(model), data, spans, draws, seed)
         where = str(model.device if device is None else device)
@@ -377,14 +386,23 @@ class _InMemory:
 
 
 class _OnDisk(_InMemory):
-    """Files in a folder aside, which is renamed when all are whole."""
+    """Files in a folder aside, which is renamed when all are whole.
+
+    Who writes holds a lock in the folder, which dies with its process; a folder whose lock is free
+    is what a killed process left. The lock of all folders is held while one comes or goes: none is
+    ever seen without its own.
+    """
 
     def __enter__(self) -> _OnDisk:
         with _writing(self.place):
             self.place.parent.mkdir(parents=True, exist_ok=True)
-            self._aside = Path(
-                tempfile.mkdtemp(dir=self.place.parent, prefix=f".{self.place.name[:8]}-")
-            )
+            with _all(self.place.parent):
+                _sweep(self.place.parent)
+                self._aside = Path(
+                    tempfile.mkdtemp(dir=self.place.parent, prefix=f".{self.place.name[:8]}-")
+                )
+                self._lock = FileLock(self._aside / LOCK)
+                self._lock.acquire()
         self._files: dict[str, NpyWriter] = {}
         try:
             with _writing(self.place):
@@ -402,6 +420,7 @@ class _OnDisk(_InMemory):
     def __exit__(self, *_) -> None:
         for file in self._files.values():
             file.close()
+        self._lock.release()
         shutil.rmtree(self._aside, ignore_errors=True)
 
     def put(self, draw: int, start: int, z: np.ndarray, log_det: np.ndarray) -> None:
@@ -416,16 +435,33 @@ class _OnDisk(_InMemory):
                 file.finish()
             (self._aside / RECORD).write_text(json.dumps(self.record, indent=2) + "\n")
             self._aside.chmod(0o755)
-            try:
-                os.rename(self._aside, self.place)
-            except OSError as error:
-                # Another process was here first, with the same.
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
+            with _all(self.place.parent):
+                self._lock.release()
+                (self._aside / LOCK).unlink(missing_ok=True)
+                try:
+                    os.rename(self._aside, self.place)
+                except OSError as error:
+                    # Another process was here first, with the same.
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
         return Part.open(self.place)
 
     def _start(self, name: str, shape: tuple, dtype: type, row: int) -> None:
         self._files[name] = NpyWriter(self._aside / f"{name}.npy", tuple(shape), dtype, row)
+
+
+def _all(folder: Path) -> FileLock:
+    """Held, for a moment, by who begins or ends a part in a folder."""
+    return FileLock(folder / LOCK)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed processes left; the lock of the folder is held."""
+    for aside in folder.iterdir():
+        if not re.fullmatch(r"\.[0-9a-f]{8}-\w+", aside.name):
+            continue
+        with contextlib.suppress(OSError), FileLock(aside / LOCK).acquire(timeout=0):
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager

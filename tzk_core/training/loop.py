@@ -34,10 +34,49 @@ from .settings import StageConfig, WatchConfig
 from .steps import Outcome, Steps
 from .watching import Board, Metrics
 
-__all__ = ["LATENT_BYTES", "Stage"]
+__all__ = ["LATENT_BYTES", "Stage", "select_parameters"]
 
 EXISTENCE_DRAWS = 100_000  # of codes, for a model that may not be the last
 LATENT_BYTES = 4 << 30  # of z that are kept in memory; beyond it z is worked out each time
+
+_TITLES = {
+    "flow": "t-flow",
+    "knowledge": "knowledge",
+    "children": "knowledge below knowledge",
+    "all": "t-flow and knowledge",
+}
+
+
+def select_parameters(
+    model: TzK, config: StageConfig, only: list[str] | None = None
+) -> list[Tensor]:
+    """Freezes what a stage leaves as it is; returns what it trains.
+
+    Args:
+        only: see :class:`Stage`.
+
+    Raises:
+        UsageError: nothing is left to train.
+        UnknownKnowledge: it freezes knowledge that the model does not have.
+    """
+    train = config.train
+    model.requires_grad_(train == "all")
+    if train == "flow":
+        model.flow.requires_grad_(True)
+    elif train == "knowledge" and only is None:
+        model.knowledge.requires_grad_(True)
+    elif train == "children" and only is None:
+        for kind in model.kinds().values():
+            if kind.child is not None:
+                kind.child.requires_grad_(True)
+    elif train in ("knowledge", "children"):
+        model.unfreeze(*only)
+    if config.freeze:
+        model.freeze(*config.freeze)
+    parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise UsageError(f"{_TITLES[train]}: the stage freezes all that it would train")
+    return parameters
 
 
 class Stage:
@@ -157,7 +196,7 @@ class Stage:
 
     def _prepare(self, start: Checkpoint | None) -> None:
         config = self.config
-        self._select_parameters()
+        self.parameters = select_parameters(self.model, config, self.only)
         if config.train == "knowledge":
             self._keep_latents()
         if start is None:
@@ -189,25 +228,6 @@ class Stage:
             clear_leftovers(self.folder)
             self.metrics.rewind(self.index, self.first)
 
-    def _select_parameters(self) -> None:
-        train = self.config.train
-        self.model.requires_grad_(train == "all")
-        if train == "flow":
-            self.model.flow.requires_grad_(True)
-        elif train == "knowledge" and self.only is None:
-            self.model.knowledge.requires_grad_(True)
-        elif train == "children" and self.only is None:
-            for kind in self.model.kinds().values():
-                if kind.child is not None:
-                    kind.child.requires_grad_(True)
-        elif train in ("knowledge", "children"):
-            self.model.unfreeze(*self.only)
-        if self.config.freeze:
-            self.model.freeze(*self.config.freeze)
-        self.parameters: list[Tensor] = [p for p in self.model.parameters() if p.requires_grad]
-        if not self.parameters:
-            raise UsageError(f"{self._title}: the stage freezes all that it would train")
-
     def _trained_paths(self) -> list[str]:
         """Knowledge whose discriminators train: no other is balanced and corrected."""
         if self.config.train == "flow":
@@ -229,9 +249,11 @@ class Stage:
     def _keep_latents(self) -> None:
         if self.latents is not None:
             return
-        elements = math.prod(self.model.observation_shape)
-        room = LATENT_BYTES // (len(self.data) * elements * 4)
-        draws = min(self.config.latent_draws, room)
+        asked = self.config.latent_draws
+        of_a_draw = len(self.data) * math.prod(self.model.observation_shape) * 4
+        draws = min(asked, LATENT_BYTES // of_a_draw)
+        if draws < asked:
+            self._tell_kept(asked, draws, of_a_draw)
         if draws < 1:
             return
         task = self.reporter.task("latent states", draws * len(self.data))
@@ -243,6 +265,21 @@ class Stage:
 
         self.latents = Latents.encode(
             self.model, self.data, draws, self.seed, tick, group=self.group
+        )
+
+    def _tell_kept(self, asked: int, draws: int, of_a_draw: int) -> None:
+        """Why fewer latent states are kept than the recipe asks for, and what comes of it."""
+        kept, cost = (
+            (f"{draws} kept", "each image is seen with no more draws of noise than that")
+            if draws
+            else ("none kept", "every step works z out anew, by a pass through the t-flow")
+        )
+        self.reporter.say(
+            f"{asked} noise draws of {len(self.data):,} images (latent_draws) would take "
+            f"{asked * of_a_draw / 1e9:,.1f} GB, and latent states may take "
+            f"{LATENT_BYTES / 1e9:,.1f} GB of memory: {kept}, so that {cost}; fewer images "
+            "(`limit`) change that, or leaving knowledge to `tzk fit-knowledge`, which keeps them "
+            "on disk"
         )
 
     # -- the steps -------------------------------------------------------------------------------
@@ -436,13 +473,7 @@ class Stage:
 
     @property
     def _title(self) -> str:
-        what = {
-            "flow": "t-flow",
-            "knowledge": "knowledge",
-            "children": "knowledge below knowledge",
-            "all": "t-flow and knowledge",
-        }
-        return what[self.config.train]
+        return _TITLES[self.config.train]
 
     @property
     def _how_to_go_on(self) -> str:

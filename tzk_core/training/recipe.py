@@ -39,7 +39,9 @@ class SourceConfig(Section):
         "train", description="which of its splits is trained on (some have only a test split)"
     )
     knowledge: str | None = Field(
-        None, description="the name of the data set as knowledge; none if empty"
+        None,
+        description="the name of the data set as knowledge; if empty, whether its images are of "
+        "the other data sets is unknown",
     )
     classes: bool = Field(
         False, description="whether its labels become knowledge, below `knowledge` if that is set"
@@ -228,6 +230,15 @@ class Recipe(Section):
         default_factory=EvaluationConfig, description="what is fitted and measured at the end"
     )
 
+    @model_validator(mode="after")
+    def _flow_fits(self) -> Recipe:
+        size = self.data.preparation.size
+        try:
+            self.model.flow.check_sides(size, size)
+        except ValueError as error:
+            raise ValueError(f"data.preparation.size, model.flow.levels: {error}") from error
+        return self
+
 
 def load_recipe(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """A recipe from a YAML file, or by the name of one that comes with tzk.
@@ -272,7 +283,8 @@ def parse_recipe(
         return Recipe.model_validate(values)
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(str(p) for p in e['loc'])}: {_reason(e)}" for e in error.errors()
+            ": ".join([*filter(None, [".".join(str(p) for p in e["loc"])]), _reason(e)])
+            for e in error.errors()
         )
         raise UsageError(f"{title} is wrong at {wrong}") from error
 
@@ -344,4 +356,6 @@ def _reason(error: Any) -> str:
         return "no such key"
     if error["type"] == "missing":
         return "this key is missing"
+    if error["type"] == "value_error" and isinstance(error["input"], dict):
+        return str(error["ctx"]["error"])  # of keys that do not go together, which it names
     return f"{error['msg']} (got {error['input']!r})"

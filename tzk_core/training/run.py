@@ -30,7 +30,7 @@ from .facts import facts_of, same_data, session_of
 from .group import Group
 from .interrupt import Interrupt
 from .labels import Known
-from .loop import Stage
+from .loop import Stage, select_parameters
 from .progress import Reporter
 from .recipe import Recipe, parse_recipe
 from .watching import Board
@@ -88,15 +88,16 @@ def _train(recipe: Recipe, out: Path, resume: bool, group: Group, reporter: Repo
             data, held_out = read_data(recipe, reporter)
         facts = facts_of(recipe, data, held_out, group)
         session = session_of(group, started)
-        if group.main:
-            _record(recipe, out, facts, session, resume)
-            until_trained.callback(_record_time, out, facts, session, began)
         _check_stages(recipe, data)
         model = _model(recipe, data) if started is None else started.model
         model.to(group.device)
+        if group.main:
+            _record(recipe, out, facts, session, resume)
+            until_trained.callback(_record_time, out, facts, session, began)
         first = 0 if started is None else started.stage
         offset = sum(stage.steps for stage in recipe.stages[:first])
-        board = _board(recipe, out, group, reporter, offset + (started.step if started else 0))
+        next_step = offset + (started.step if started else 0)
+        board = _board(recipe, out, group, reporter, next_step if resume else None)
         if board is not None:
             until_trained.callback(board.close)
         for index, config in enumerate(recipe.stages[first:], start=first):
@@ -148,21 +149,17 @@ def _check_stages(recipe: Recipe, data: Dataset) -> None:
     Raises:
         UsageError: a stage trains or freezes what there is not, or its objective has no maximum.
     """
-    later = {i: stage for i, stage in enumerate(recipe.stages) if stage.train != "flow"}
-    if not later:
-        return
     model = _model(recipe, data)
-    add_known_kinds(model, data.known, recipe)
-    for index, stage in later.items():
-        if stage.train == "children" and len(model.paths()) == len(model.kinds()):
-            raise UsageError(
-                f"stages.{index}.train is children, but no knowledge has any below it: set "
-                "`classes` or `binary_digits` of a source"
-            )
-        check_objective(model, stage.objective, stage.train == "all")
-        for part in stage.freeze:
-            if part != "flow":
-                model.find(part)
+    for index, stage in enumerate(recipe.stages):
+        if stage.train != "flow":
+            add_known_kinds(model, data.known, recipe)
+            if stage.train == "children" and len(model.paths()) == len(model.kinds()):
+                raise UsageError(
+                    f"stages.{index}.train is children, but no knowledge has any below it: set "
+                    "`classes` or `binary_digits` of a source"
+                )
+            check_objective(model, stage.objective, stage.train == "all")
+        select_parameters(model, stage)
 
 
 def _model(recipe: Recipe, data: Dataset) -> TzK:
@@ -175,7 +172,9 @@ def _model(recipe: Recipe, data: Dataset) -> TzK:
     return TzK(config, generator=derived(recipe.seed, "weights"))
 
 
-def _board(recipe: Recipe, out: Path, group: Group, reporter: Reporter, first: int) -> Board | None:
+def _board(
+    recipe: Recipe, out: Path, group: Group, reporter: Reporter, first: int | None
+) -> Board | None:
     if not (recipe.watch.tensorboard and group.main):
         return None
     if not Board.there():
@@ -185,8 +184,8 @@ def _board(recipe: Recipe, out: Path, group: Group, reporter: Reporter, first: i
 
 
 def _record(recipe: Recipe, out: Path, facts: dict, session: dict, resume: bool) -> None:
-    """What the run is of. Only once its images are read: a recipe whose data cannot be read leaves
-    nothing behind."""
+    """What the run is of. Only once its images are read and its stages looked through: a recipe
+    that cannot be trained leaves nothing behind, and the folder is free for the right one."""
     stored, before = out / FACTS, []
     if resume and stored.is_file():
         first = json.loads(stored.read_text())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,10 +28,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+_Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Section(BaseModel):
     """A mapping of a recipe, in which every key is known."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class StageConfig(Section):
@@ -54,7 +57,7 @@ class StageConfig(Section):
     optimiser: Literal["adam", "adamw", "adamax"] = Field(
         "adam", description="Adam, Adam with decoupled weight decay, or Adam with the largest norm"
     )
-    betas: tuple[float, float] = Field(
+    betas: tuple[_Decay, _Decay] = Field(
         (0.9, 0.999), description="decays of the optimiser's averages of the gradient, its square"
     )
     weight_decay: float = Field(0.0, ge=0, description="of the optimiser")

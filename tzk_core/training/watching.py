@@ -55,17 +55,17 @@ class Board:
 
     Args:
         folder: ``RUN/tensorboard``.
-        first: the step, counted over all stages, that comes next: what a killed run wrote of it
-            and later ones is left out by TensorBoard.
+        first: of a run that goes on, the step, counted over all stages, that comes next: what it
+            wrote of it and later ones before is left out by TensorBoard. None for a new run.
     """
 
-    def __init__(self, folder: Path, first: int = 0) -> None:
+    def __init__(self, folder: Path, first: int | None = None) -> None:
         # Not at the top: it is an extra, and takes a second.
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = folder
         with _writing(folder):
-            self._writer = SummaryWriter(str(folder), purge_step=first or None)
+            self._writer = SummaryWriter(str(folder), purge_step=first)
 
     @staticmethod
     def there() -> bool:

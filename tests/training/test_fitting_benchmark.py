@@ -1,0 +1,57 @@
+"""benchmarks/fitting.py's `cost` on a tiny t-flow, and that benchmarks/training.py shows it."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+from rich.table import Table
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """``script("fitting")``: the module of that file."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def loaded(name: str):
+        spec = importlib.util.spec_from_file_location(f"{name}_script", BENCHMARKS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return loaded
+
+
+def test_a_kind_from_nothing_and_added(script, tmp_path, monkeypatch):
+    fitting = script("fitting")
+    monkeypatch.setattr(fitting, "FLOW", {"levels": 3, "steps": 1, "width": 4})
+    monkeypatch.setattr(fitting, "DRAWS", 2)
+    command = ["--out", str(tmp_path), "--scale", "tiny", "--part", "cost", "--flow-steps", "7"]
+    result = CliRunner().invoke(fitting.fitting, command)
+    assert result.exit_code == 0, result.output
+    cost = json.loads((tmp_path / "fitting.json").read_text())["cost"]
+    assert cost["flow"]["steps"] == 7
+    assert cost["images"]["of_the_kind"] == pytest.approx(0.5, abs=0.02)
+    assert cost["added"]["steps"] >= cost["nothing"]["steps"] >= 10
+    assert cost["long"]["steps"] == 10 * cost["added"]["steps"]
+    # The latent states of the other source are the most of what a kind costs here.
+    assert cost["added"]["cpu_seconds"] < cost["nothing"]["cpu_seconds"]
+    assert {"gap_bits_per_dim", "gap_standard_error"} <= cost["added"].keys()
+    assert "added to a run with" in (tmp_path / "fitting.md").read_text()
+
+    table = Table("what", "told")
+    for row in script("training")._cost(cost):
+        table.add_row(*row)
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(table)
+    assert "7 steps" in shown.getvalue()
+    for title in fitting.FITS.values():
+        assert f"a kind, {title}" in shown.getvalue()
+    assert shown.getvalue().count("bits/dim to the long fit") == 2
