@@ -83,6 +83,7 @@ EXTRAS["dev"] = [
     "openapi-spec-validator>=0.7",
     "pre-commit>=3.7",
     "pytest>=8.0",
+    "pytest-cov>=6.0",
     "ruff>=0.9",
     "schemathesis>=4.0",
 ]

@@ -1,11 +1,13 @@
 """What one worker for all four endpoints saves and costs, against a worker for each.
 
-    python benchmarks/workers.py [--threads N] [--seconds S] [--out FILE.json]
+    python benchmarks/workers.py [--device cpu|cuda] [--threads N] [--seconds S] [--out FILE.json]
 
 Both are started with the same model (a flow of about 0.3 M parameters, two kinds, one child),
 TorchServe behind no front. The one worker is an archive with a handler of its own, which takes the
 endpoint from the path. Memory is of the Python workers alone: RSS, PSS (shared pages divided
-among those that share them) and USS, in MiB.
+among those that share them) and USS, in MiB. On a GPU that of the device comes with it: how much
+less of it is free than before the server started, contexts, weights and CUDA graphs together, so
+that nobody else may use the device meanwhile.
 """
 
 from __future__ import annotations
@@ -136,10 +138,18 @@ class Load:
 
 
 def measured(
-    store: Path, path: Callable[[str], str], image: bytes, threads: int, seconds: float
+    store: Path,
+    path: Callable[[str], str],
+    image: bytes,
+    threads: int,
+    seconds: float,
+    device: str,
 ) -> dict[str, float]:
+    free = free_mib(device)
     began = time.monotonic()
-    settings = Settings(model_store=store, port=0, device="cpu", threads=threads, start_timeout=300)
+    settings = Settings(
+        model_store=store, port=0, device=device, threads=threads, start_timeout=300
+    )
     with Server(settings) as server:
         figures: dict[str, float] = {"load_s": time.monotonic() - began}
         workers = list(python_workers(server))
@@ -163,7 +173,17 @@ def measured(
         figures["workers"] = len(workers)
         for kind in ("rss", "pss", "uss"):
             figures[f"{kind}_mib"] = sum(getattr(one, kind) for one in memory) / 2**20
+        if free is not None:
+            figures["gpu_mib"] = free - free_mib(device)
     return figures
+
+
+def free_mib(device: str) -> float | None:
+    """MiB that are free on a GPU; None on a CPU. The first call makes a context of our own."""
+    if not device.startswith("cuda"):
+        return None
+    torch.zeros(1, device=device)
+    return torch.cuda.mem_get_info(torch.device(device))[0] / 2**20
 
 
 def python_workers(server: Server) -> Iterator[psutil.Process]:
@@ -179,6 +199,7 @@ def cpu(processes: list[psutil.Process]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N [default: cpu]")
     parser.add_argument("--threads", type=int, default=1, help="of each worker")
     parser.add_argument("--one-threads", type=int, help="of the one worker [default: --threads]")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
@@ -199,6 +220,7 @@ def main() -> None:
                 image,
                 options.threads,
                 options.seconds,
+                options.device,
             ),
             "one": measured(
                 one,
@@ -206,6 +228,7 @@ def main() -> None:
                 image,
                 threads,
                 options.seconds,
+                options.device,
             ),
         }
     parameters = sum(parameter.numel() for parameter in made.flow.parameters())

@@ -1,7 +1,8 @@
 """A run folder as four model archives for TorchServe.
 
 Each archive is self-contained but for the installed package: a thin handler, ``config.json``,
-``model.safetensors``, ``README.md``, and a manifest with the SHA-256 of the weights.
+``model.safetensors``, ``README.md``, and a manifest with the SHA-256 of the weights. That of the
+whole archive is noted in the model store (:mod:`tzk_core.archive_sums`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tzk_core import archive_sums
 from tzk_core._version import __version__
 from tzk_core.errors import ModelUnavailable, UsageError, WorkFailed
 from tzk_core.hub import CONFIG, WEIGHTS, load_config, sha256
@@ -73,6 +75,7 @@ def archive(
                 _archive(name, version, run, digest, Path(aside), told, parts) for name in names
             ]
             put = [_put(one, store) for one in made]
+            archive_sums.note(store, put)
             if version == FIRST:
                 (store / VERSIONS).unlink(missing_ok=True)
             return put

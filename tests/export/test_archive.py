@@ -6,10 +6,14 @@ import json
 import zipfile
 
 import pytest
+from rewriting import rewritten
 from tiny_model import tiny_model
 
+from tzk_core import archive_sums
+from tzk_core.archive_sums import ARCHIVES
 from tzk_core.errors import ModelUnavailable, WorkFailed
 from tzk_core.hub import CONFIG, WEIGHTS, sha256
+from tzk_core.launcher import Settings
 from tzk_core.service.service import ENDPOINTS
 from tzk_export.archive import archive
 
@@ -23,7 +27,7 @@ def run(tmp_path):
 def test_archives_are_self_contained(run, tmp_path):
     store = tmp_path / "new" / "store"
     made = archive(run, store)
-    assert sorted(path.name for path in store.iterdir()) == sorted(f"{n}.mar" for n in ENDPOINTS)
+    assert {path.name for path in store.iterdir()} == {f"{n}.mar" for n in ENDPOINTS} | {ARCHIVES}
     assert [path.stem for path in made] == list(ENDPOINTS)
     for path in made:
         with zipfile.ZipFile(path) as whole:
@@ -42,6 +46,32 @@ def test_the_manifest_tells_the_networks_precision(run, tmp_path, bf16, networks
         with zipfile.ZipFile(path) as whole:
             manifest = json.loads(whole.read("MAR-INF/MANIFEST.json"))
         assert manifest["tzk"]["networks"] == networks
+
+
+@pytest.mark.parametrize("changed", ["tzk_nll.py", CONFIG, WEIGHTS])
+def test_an_archive_that_was_changed_is_refused_by_name(run, tmp_path, changed, caplog):
+    archive(run, tmp_path, names=["tzk_nll", "tzk_sample"])
+    settings = Settings(model_store=tmp_path)
+    settings.check_archives(["tzk_nll", "tzk_sample"])
+    rewritten(tmp_path / "tzk_nll.mar", tmp_path / "tzk_nll.mar", {changed: b"# changed"})
+    with pytest.raises(ModelUnavailable, match=r"tzk_nll\.mar is not the file that was archived"):
+        settings.check_archives(["tzk_nll", "tzk_sample"])
+    settings.check_archives(["tzk_sample"])
+    assert not caplog.records
+    # Archived again it is served; so is one of which nothing is known, with a word in the log.
+    archive(run, tmp_path, names=["tzk_nll"])
+    settings.check_archives(["tzk_nll"])
+    rewritten(tmp_path / "tzk_nll.mar", tmp_path / "tzk_nll.mar", {changed: b"# changed"})
+    archive_sums.forget(tmp_path, [tmp_path / "tzk_nll.mar"])
+    settings.check_archives(["tzk_nll", "tzk_sample"])
+    assert "tzk_nll.mar has no SHA-256" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3"])
+def test_notes_that_are_broken_are_told(tmp_path, text):
+    (tmp_path / ARCHIVES).write_text(text)
+    with pytest.raises(WorkFailed, match="cannot be understood"):
+        archive_sums.check(tmp_path, "tzk_nll.mar")
 
 
 def test_no_run(tmp_path):

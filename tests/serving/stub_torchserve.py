@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -15,13 +16,23 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 
 from tzk_core.front.settings import FrontSettings
 from tzk_core.launcher.front import Front, listening
 
-__all__ = ["FrontOnStub", "Stub", "ask_for_nothing", "error", "read_all", "slow", "until"]
+__all__ = [
+    "FrontOnStub",
+    "Stub",
+    "ask_for_nothing",
+    "error",
+    "read_all",
+    "reset",
+    "slow",
+    "until",
+]
 
 Told = tuple[int, str, bytes]
 
@@ -32,6 +43,16 @@ def ask_for_nothing(request: BaseHTTPRequestHandler, body: bytes) -> Told:
     return 200, "application/json", json.dumps(told).encode()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def shutdown_request(self, request: socket.socket) -> None:
+        self.close_request(request)  # alone, it is a reset where that is asked for
+
+    def handle_error(self, *_: object) -> None:
+        return
+
+
 class Stub(AbstractContextManager):
     """Management and inference at one address; ``answer`` may be exchanged at any time."""
 
@@ -40,6 +61,11 @@ class Stub(AbstractContextManager):
         self.version = "1.0"
         self.versions = {"1.0"}
         self.asked: list[str] = []
+        self.management_seconds = 0.0
+        self.batch_seconds = 120
+        self.questions: list[int] = []  # how many were under way, at the begin of each
+        self._under_way = 0
+        self._lock = threading.Lock()
         self.status = "READY"
         self.worker = _sleeper()
         stub = self
@@ -55,8 +81,7 @@ class Stub(AbstractContextManager):
             def log_message(self, *_: object) -> None:
                 return
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -81,14 +106,31 @@ class Stub(AbstractContextManager):
     def told(self) -> Told:
         described = {
             "modelVersion": self.version,
+            "responseTimeout": self.batch_seconds,
             "workers": [{"pid": self.worker.pid, "status": self.status}],
         }
         return 200, "application/json", json.dumps([described]).encode()
 
+    def _managed(self) -> Told:
+        """What it was when the question came, after a while."""
+        told = self.told()
+        with self._lock:
+            self._under_way += 1
+            self.questions.append(self._under_way)
+        time.sleep(self.management_seconds)
+        with self._lock:
+            self._under_way -= 1
+        return told
+
+    @property
+    def under_way(self) -> int:
+        """Questions that wait for their answer."""
+        return self._under_way
+
     def _serve(self, request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         if request.path.startswith("/models/"):
-            status, kind, content = self.told()
+            status, kind, content = self._managed()
         elif request.path == "/metrics":
             status, kind, content = 200, "text/plain", b"theirs_total 1.0\n"
         else:
@@ -112,6 +154,12 @@ def error(status: int, kind: str, message: str) -> Told:
     return status, "application/json", json.dumps(told).encode()
 
 
+def reset(request: BaseHTTPRequestHandler) -> NoReturn:
+    """In place of an answer the connection is reset, as by a server that is killed."""
+    request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raise ConnectionResetError
+
+
 def slow(seconds: float) -> Callable[[BaseHTTPRequestHandler, bytes], Told]:
     def answer(request: BaseHTTPRequestHandler, body: bytes) -> Told:
         time.sleep(seconds)
@@ -131,7 +179,7 @@ class FrontOnStub(AbstractContextManager):
         self.stub = Stub()
         self.access_log = folder / "access.log"
         self.output = folder / "front.log"
-        self._figures = folder / "figures"
+        self.figures = folder / "figures"
         self._settings = settings
 
     def __enter__(self) -> FrontOnStub:
@@ -143,7 +191,7 @@ class FrontOnStub(AbstractContextManager):
             given = {"models": ("tzk_nll",), "access_log": str(self.access_log), "drain": 10.0}
             return FrontSettings(public, admin, url, url, url, **(given | self._settings))
 
-        environment = {"PROMETHEUS_MULTIPROC_DIR": str(self._figures)}
+        environment = {"PROMETHEUS_MULTIPROC_DIR": str(self.figures)}
         self._file = self.output.open("wb")
         self.front = Front(*sockets, made, environment, self._file)
         self.url = f"http://127.0.0.1:{self.front.port}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from serving.stub_torchserve import FrontOnStub, ask_for_nothing, error, until
+from filelock import FileLock
+from serving.stub_torchserve import FrontOnStub, ask_for_nothing, error, reset, slow, until
 
 from tzk_core.errors import TzkError
 from tzk_core.front.urls import Target, parse_target
@@ -173,6 +174,36 @@ def test_torchserves_errors_are_problems(fronted, http, theirs, status, retry):
     assert ("retry-after" in answer.headers) == retry
 
 
+def test_a_time_limit_is_no_death(fronted, http):
+    """TorchServe kills the worker of a batch that takes too long, and says that it died."""
+    died = error(500, "InternalServerException", "Worker died.")
+    fronted.stub.batch_seconds = 0.3
+    httpx.post(f"{fronted.admin_url}/refresh", trust_env=False)
+    try:
+        fronted.stub.answer = lambda *asked: slow(0.5)(*asked) and died
+        answer = http.put("/predictions/tzk_nll", content=b"x")
+        assert "longer than it may" in problem(answer, 504)["detail"]
+        assert "retry-after" not in answer.headers
+        fronted.stub.answer = lambda *_: died
+        assert "retry-after" in http.put("/predictions/tzk_nll", content=b"x").headers
+    finally:
+        fronted.stub.batch_seconds = 120
+        httpx.post(f"{fronted.admin_url}/refresh", trust_env=False)
+
+
+def test_a_connection_that_is_reset_is_replaced(fronted, http):
+    """With POST, which aiohttp by itself does not send again."""
+    asked = len(fronted.stub.asked)
+    fronted.stub.answer = lambda request, _: (
+        reset(request) if len(fronted.stub.asked) == asked + 1 else ask_for_nothing(request, b"")
+    )
+    assert http.post("/predictions/tzk_nll", content=b"x").status_code == 200
+    assert len(fronted.stub.asked) == asked + 2
+    fronted.stub.answer = lambda request, _: reset(request)
+    assert "broke off" in problem(http.post("/predictions/tzk_nll", content=b"x"), 502)["detail"]
+    assert len(fronted.stub.asked) == asked + 4
+
+
 def test_a_handlers_problem_passes_unchanged(fronted, http):
     body = b'{"title": "Not an image", "status": 400}'
     fronted.stub.answer = lambda *_: (400, PROBLEM, body)
@@ -209,6 +240,15 @@ def test_readiness_liveness_metrics(fronted, http):
     assert 'tzk_front_answers_total{endpoint="tzk_nll",status="200"}' in scraped
     assert "\ntheirs_total 1.0\n" in scraped
     problem(httpx.get(f"{fronted.admin_url}/predictions/tzk_nll", trust_env=False), 404)
+
+
+def test_metrics_that_somebody_else_reads_for_long(fronted, http):
+    """The lock is waited for a while; then who asks is to come again."""
+    with FileLock(fronted.figures / "reading.lock"):
+        told = httpx.get(f"{fronted.admin_url}/metrics", trust_env=False, timeout=60)
+    assert "another" in problem(told, 503)["detail"]
+    assert "retry-after" in told.headers
+    assert http.get("/ping").status_code == 200
 
 
 def test_the_access_log(fronted, http):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tiny_model import bomb, png
@@ -99,6 +100,24 @@ def test_body_over_the_limit(http, pids):
     before = pids()
     answer = http.put("/predictions/tzk_nll", content=bytes(17 * 2**20))
     assert answer.status_code == 413
+    assert pids() == before
+
+
+def test_what_asks_for_too_much_keeps_no_stranger_waiting(http, pids):
+    """64 requests of 256 images each would take a worker for minutes."""
+    before = pids()
+    greedy = [{"n": 256, "given": "mnist"}] * 64
+    with ThreadPoolExecutor(4) as pool:
+        refused = [
+            pool.submit(http.post, "/predictions/tzk_sample", json=greedy) for _ in range(40)
+        ]
+        while not all(one.done() for one in refused):
+            began = time.monotonic()
+            assert http.get("/predictions/tzk_sample").status_code == 200
+            assert time.monotonic() - began < 5
+    for one in refused:
+        answer = one.result()
+        assert (answer.status_code, answer.json()["pointer"]) == (422, "/1/n")
     assert pids() == before
 
 

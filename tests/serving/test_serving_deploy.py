@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
-import zipfile
 from collections import Counter
 
 import httpx
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
+from rewriting import rewritten
 from tiny_model import png, tiny_model
 
+from tzk_core import archive_sums
+from tzk_core.archive_sums import ARCHIVES
 from tzk_core.cli.main import cli
 from tzk_core.config import KnowledgeConfig
 from tzk_core.errors import UsageError, WorkFailed
@@ -130,6 +133,11 @@ def test_a_kind_is_added_to_a_live_server_and_taken_back(runs, deployable, batch
             assert client.get("/ready").status_code == 200
             told = tzk_deploy(serving, "--rollback")
             assert (told.exit_code, told.stdout) == (0, "2.0\n"), told.output
+            _corrupt(folder / "tzk_nll.mar")
+            told = tzk_deploy(serving, "--rollback")
+            assert told.exit_code == 1
+            assert "tzk_nll.mar is not the file that was archived" in told.stderr
+            assert client.get(ADDED).status_code == 200
         assert set(load.statuses) == {200}
         assert load.statuses[200] > 20
     # Started again, the server has what was deployed last, with the same batches.
@@ -146,20 +154,30 @@ def test_a_kind_is_added_to_a_live_server_and_taken_back(runs, deployable, batch
 def test_what_cannot_load_leaves_the_old_version(runs, deployable, monkeypatch):
     folder = deployable.model_store
     files = sorted(path.name for path in folder.iterdir())
+    noted_before = json.loads((folder / ARCHIVES).read_text())
     with (
         Serving(deployable) as serving,
         Running(serving.ports["--management-port"], serving.ports["--metrics-port"]) as running,
     ):
 
-        def corrupting(*arguments, **options):
-            made = archive(*arguments, **options)
+        def corrupting(run, folder, **options):
+            made = archive(run, folder, **options)
             _corrupt(made[0])
             return made
 
-        monkeypatch.setattr("tzk_export.archive.archive", corrupting)
-        told = tzk_deploy(serving, runs / "more")
-        assert told.exit_code == 1
-        assert "ModelUnavailable: model.safetensors is not what was archived" in told.stderr
+        def corrupting_and_noting(run, folder, **options):
+            made = corrupting(run, folder, **options)
+            archive_sums.note(folder, made)  # so that it comes as far as a worker
+            return made
+
+        for writing, said in (
+            (corrupting_and_noting, "ModelUnavailable: model.safetensors is not what was archived"),
+            (corrupting, "tzk_nll-2.0.mar is not the file that was archived"),
+        ):
+            monkeypatch.setattr("tzk_export.archive.archive", writing)
+            told = tzk_deploy(serving, runs / "more")
+            assert told.exit_code == 1
+            assert said in told.stderr
         monkeypatch.undo()
         told = tzk_deploy(serving, runs / "none")
         assert told.exit_code == 1
@@ -170,6 +188,7 @@ def test_what_cannot_load_leaves_the_old_version(runs, deployable, monkeypatch):
             assert list(running.versions(name)) == ["1.0"]
         left = {path.name for path in folder.iterdir()} - {".deploying.lock"}
         assert sorted(left) == files
+        assert json.loads((folder / ARCHIVES).read_text()) == noted_before
         with pytest.raises(UsageError, match="no version before"):
             deploying.roll_back(running)
         with pytest.raises(UsageError, match="model store is"):
@@ -203,10 +222,5 @@ def test_a_file_of_versions_that_is_broken_is_told(tmp_path, text):
 
 
 def _corrupt(path):
-    """Another byte at the end of the weights, whose SHA-256 in the manifest stays."""
-    with zipfile.ZipFile(path) as old:
-        files = {name: old.read(name) for name in old.namelist()}
-    files["model.safetensors"] = files["model.safetensors"][:-1] + b"\x55"
-    with zipfile.ZipFile(path, "w") as new:
-        for name, data in files.items():
-            new.writestr(name, data)
+    """Other weights, whose SHA-256 in the manifest stays."""
+    rewritten(path, path, {"model.safetensors": b"other"})

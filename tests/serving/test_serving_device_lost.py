@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import os
 import time
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 from PIL import Image
+from rewriting import rewritten
 from tiny_model import png
 
+from tzk_core import archive_sums
 from tzk_core.launcher import Server, Settings
 
 FAULTY = '''
@@ -41,13 +42,9 @@ class FaultyHandler(BaseHandler):
 
 
 def faulty(store, folder):
-    """tzk_nll's archive with that handler."""
-    with (
-        zipfile.ZipFile(store / "tzk_nll.mar") as old,
-        zipfile.ZipFile(folder / "tzk_nll.mar", "w") as new,
-    ):
-        for name in old.namelist():
-            new.writestr(name, FAULTY if name == "tzk_nll.py" else old.read(name))
+    """tzk_nll's archive with that handler, and noted as what it should be."""
+    made = rewritten(store / "tzk_nll.mar", folder / "tzk_nll.mar", {"tzk_nll.py": FAULTY})
+    archive_sums.note(folder, [made])
     return folder
 
 

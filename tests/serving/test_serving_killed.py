@@ -97,6 +97,15 @@ def test_who_stops_in_order_is_left_alone(launched, tmp_path):
     assert worker.status() != psutil.STATUS_ZOMBIE
 
 
+def test_a_guard_knows_no_keys(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZK_API_KEYS", "secret")
+    guard = Guard(tmp_path)
+    try:
+        assert "TZK_API_KEYS" not in psutil.Process(guard.pid).environ()
+    finally:
+        guard.release()
+
+
 def test_a_guard_that_is_gone_hinders_nobody(tmp_path):
     guard = Guard(tmp_path)
     os.kill(guard.pid, signal.SIGKILL)

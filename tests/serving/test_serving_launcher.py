@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import psutil
 import pytest
+from rewriting import rewritten
 
+from tzk_core import archive_sums
 from tzk_core.errors import UsageError, WorkFailed
 from tzk_core.front.worker_log import failures
 from tzk_core.hub import WEIGHTS
@@ -89,23 +90,26 @@ def test_a_server_that_dies_is_told(one_archive):
         process.kill()
 
 
-def tampered(store: Path, folder: Path) -> Path:
-    """tzk_nll's archive with other weights than its manifest says."""
-    target = folder / "tzk_nll.mar"
-    with zipfile.ZipFile(store / "tzk_nll.mar") as old, zipfile.ZipFile(target, "w") as new:
-        for name in old.namelist():
-            data = old.read(name)
-            new.writestr(name, data[:-1] + b"x" if name == WEIGHTS else data)
-    return folder
-
-
-def test_a_worker_that_cannot_load_is_told(store, tmp_path):
+def test_a_worker_that_cannot_load_is_told(store, one_archive):
+    """An archive by hand, with other weights than its manifest says."""
+    rewritten(store / "tzk_nll.mar", one_archive / "tzk_nll.mar", {WEIGHTS: b"other"})
     began = time.monotonic()
-    process = serve(tampered(store, tmp_path))
+    process = serve(one_archive)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert time.monotonic() - began < 60
     assert "tzk_nll: ModelUnavailable: model.safetensors is not what was archived" in said
+    assert "tzk_nll.mar has no SHA-256" in said
+    assert "Traceback" not in said
+
+
+def test_an_archive_that_was_changed_starts_nothing(store, one_archive):
+    archive_sums.note(one_archive, [one_archive / "tzk_nll.mar"])
+    rewritten(store / "tzk_nll.mar", one_archive / "tzk_nll.mar", {"config.json": b"{}"})
+    process = serve(one_archive)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "tzk_nll.mar is not the file that was archived" in said
     assert "Traceback" not in said
 
 

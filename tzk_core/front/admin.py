@@ -14,9 +14,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
+from filelock import Timeout
 
 from tzk_core.errors import TzkError
-from tzk_core.front.answers import Answer, NoSuchAddress, json_answer, problem, send_answer
+from tzk_core.front.answers import (
+    Answer,
+    NoSuchAddress,
+    NotNow,
+    json_answer,
+    problem,
+    send_answer,
+)
 from tzk_core.front.app import FrontApp
 from tzk_core.front.watcher import Watcher
 
@@ -78,7 +86,10 @@ class AdminApp:
     async def _metrics(self) -> Answer:
         from tzk_core.service.metrics.files import CONTENT_TYPE, exposition
 
-        ours = await asyncio.to_thread(exposition)
+        try:
+            ours = await asyncio.to_thread(exposition)
+        except Timeout as error:
+            raise NotNow("another process reads the figures, and is at it still") from error
         theirs = await self._theirs()
         return Answer(200, ours + theirs, ((b"content-type", CONTENT_TYPE.encode()),))
 

@@ -132,7 +132,7 @@ async def serve(settings: FrontSettings, stop: asyncio.Event) -> None:
         listeners = (public, admin)
         for one in listeners:
             one.tick()
-        await watcher.look()
+        await watcher.refresh()
         watching = asyncio.ensure_future(watcher.run())
         ticking = asyncio.ensure_future(_tick(listeners, keys))
         try:

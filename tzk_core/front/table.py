@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,7 @@ class Model:
         self.name = name
         self.limit = limit
         self.version: str | None = None
+        self.batch_seconds = math.inf
         self.pids: frozenset[int] = frozenset()
         self.reason: str | None = "it is being loaded"
         self.since = time.monotonic()
@@ -40,10 +42,14 @@ class Model:
     def live(self) -> bool:
         return self.reason is None
 
-    def describe(self, version: str, pids: Iterable[int]) -> None:
-        """It has workers: ``pids`` are ready to answer for ``version``."""
+    def describe(self, version: str, pids: Iterable[int], batch_seconds: float) -> None:
+        """It has workers: ``pids`` are ready to answer for ``version``.
+
+        A batch that takes ``batch_seconds`` costs its worker: TorchServe kills it.
+        """
         if not self.live:
             self.since = time.monotonic()
+        self.batch_seconds = batch_seconds
         self.version, self.pids, self.reason = version, frozenset(pids), None
         if self._timer is not None:
             self._timer.cancel()

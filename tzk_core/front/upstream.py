@@ -26,6 +26,8 @@ NOT_PASSED_BACK = frozenset(
     + b"pragma expires cache-control date server".split()
 )
 CONNECT_SECONDS = 5.0
+LOST_CONNECTION = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+"""Closed, or reset, before there was an answer."""
 
 
 class Upstream:
@@ -85,7 +87,7 @@ class Upstream:
                     return await self._until_lost(model, method, url, passed, body), version
                 except VersionGone:
                     pass
-                except aiohttp.ServerDisconnectedError as error:
+                except LOST_CONNECTION as error:
                     if not again:
                         raise BadGateway("TorchServe broke off the answer; try again") from error
             if not again:
@@ -97,7 +99,7 @@ class Upstream:
         self, model: Model, method: str, url: URL, headers: dict[str, str], body: bytes | None
     ) -> Answer:
         lost = model.lost
-        asking = asyncio.ensure_future(self._once(method, url, headers, body))
+        asking = asyncio.ensure_future(self._once(model, method, url, headers, body))
         try:
             await asyncio.wait((asking, lost), return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
@@ -113,8 +115,9 @@ class Upstream:
         )
 
     async def _once(
-        self, method: str, url: URL, headers: dict[str, str], body: bytes | None
+        self, model: Model, method: str, url: URL, headers: dict[str, str], body: bytes | None
     ) -> Answer:
+        began = time.monotonic()
         try:
             async with self._session.request(
                 method,
@@ -129,10 +132,10 @@ class Upstream:
             raise TimedOut(
                 f"there was no answer within {self._seconds:g} s; ask for less"
             ) from error
-        except aiohttp.ServerDisconnectedError:
-            raise
         except aiohttp.ClientConnectorError as error:
             raise NotNow("TorchServe does not listen; try again in 2 s", retry_after=2) from error
+        except LOST_CONNECTION:
+            raise
         except aiohttp.ClientError as error:
             raise BadGateway("TorchServe broke off the answer; try again") from error
         back = tuple(
@@ -141,7 +144,8 @@ class Upstream:
             if name.lower() not in NOT_PASSED_BACK
         )
         if answer.status >= 400 and answer.content_type != PROBLEM:
-            return problem(as_problem(answer.status, read))
+            out_of_time = time.monotonic() - began >= model.batch_seconds
+            return problem(as_problem(answer.status, read, out_of_time=out_of_time))
         if answer.status == 503 and not any(name == b"retry-after" for name, _ in back):
             back += ((b"retry-after", b"1"),)
         return Answer(answer.status, read, back)

@@ -2,7 +2,8 @@
 
 To ask costs TorchServe a run of nvidia-smi for each worker on a GPU. So a worker's life is seen in
 its process id, many times a second, and TorchServe is asked when one has died, when a model has no
-worker, when somebody says that something changed, and now and then.
+worker, when somebody says that something changed, and now and then. A question may take seconds, so
+nobody looks away for its answer; of each model one is under way at most.
 """
 
 from __future__ import annotations
@@ -61,26 +62,46 @@ class Watcher:
         self._url = management_url
         self._asked = dict.fromkeys(table.models, 0.0)
         self._heard = dict.fromkeys(table.models, time.monotonic())
+        self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Never returns."""
-        while True:
-            await self.look()
-            await asyncio.sleep(LOOK_SECONDS)
+        try:
+            while True:
+                self.look()
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            for task in self._asking.values():
+                task.cancel()
 
-    async def look(self) -> None:
-        """One look at every process, and the questions that are due."""
-        due = [model for model in self.table.models.values() if self._is_due(model)]
-        if due:
-            await asyncio.gather(*map(self.ask, due))
+    def look(self) -> None:
+        """One look at every process; begins the questions that are due."""
+        for model in self.table.models.values():
+            # Looked at in any case: a death is not to wait for an answer.
+            if self._is_due(model) and model.name not in self._asking:
+                self._begin(model)
         self.changed(not self.table.not_ready())
 
     async def refresh(self) -> None:
         """Asks after every model now."""
         await asyncio.gather(*map(self.ask, self.table.models.values()))
+        self.changed(not self.table.not_ready())
 
     async def ask(self, model: Model) -> None:
-        """One model's current version and live workers, from TorchServe."""
+        """One model's current version and live workers, as TorchServe has them from now on."""
+        under_way = self._asking.get(model.name)
+        if under_way is not None:
+            await asyncio.wait((under_way,))  # it may have been answered before what we ask after
+        # Several who waited share the next.
+        await asyncio.shield(self._asking.get(model.name) or self._begin(model))
+
+    def _begin(self, model: Model) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(self._ask(model))
+        self._asking[model.name] = task
+        task.add_done_callback(lambda _: self._asking.pop(model.name))
+        return task
+
+    async def _ask(self, model: Model) -> None:
         self._asked[model.name] = time.monotonic()
         try:
             async with self._session.get(
@@ -94,6 +115,7 @@ class Watcher:
             described = json.loads(text)[0]
             version = str(described["modelVersion"])
             states = {int(w["pid"]): str(w["status"]) for w in described["workers"]}
+            seconds = float(described["responseTimeout"])
         except (aiohttp.ClientError, asyncio.TimeoutError, ValueError, LookupError, TypeError) as e:
             silent = time.monotonic() - self._heard[model.name]
             if silent > PATIENCE:
@@ -103,7 +125,7 @@ class Watcher:
         # TorchServe calls a worker ready for a moment after it has died.
         ready = [pid for pid, state in states.items() if state == "READY" and _lives(pid)]
         if ready:
-            model.describe(version, ready)
+            model.describe(version, ready, seconds)
         else:
             model.fail(self._reason(model, states))
 

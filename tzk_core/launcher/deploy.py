@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from tzk_core import archive_sums
 from tzk_core.errors import UsageError, WorkFailed
 from tzk_core.front.worker_log import failures
 from tzk_core.launcher.running import Running, Started
@@ -53,7 +54,7 @@ def deploy(
 
     Raises:
         UsageError: the server has another store.
-        ModelUnavailable: no such run, or a broken one.
+        ModelUnavailable: no such run, or a broken one, or an archive that was changed.
         WorkFailed: another deploy runs, or the new version cannot load; the old one goes on.
     """
     from tzk_export.archive import archive
@@ -70,8 +71,7 @@ def deploy(
             _replace(server, started, endpoints, version, timeout, tell)
         except BaseException:
             if Versions.read(started.store).current != version:
-                for file in files:
-                    file.unlink(missing_ok=True)
+                _remove(started.store, files)
             raise
         _forget(started.store, endpoints)
     return version
@@ -139,6 +139,8 @@ def _replace(
     before = {one: str(told["modelVersion"]) for one, told in old.items()}
     if version in before.values():
         raise UsageError(f"version {version} is what the server serves already")
+    for one in endpoints:
+        archive_sums.check(started.store, archive_name(one, version))
     log_start = started.model_log.stat().st_size if started.model_log.is_file() else 0
     try:
         tell(f"loading version {version} beside {', '.join(sorted(set(before.values())))} …")
@@ -220,5 +222,10 @@ def _forget(store: Path, endpoints: list[str]) -> None:
     kept = Versions.read(store)
     for version, files in stored_versions(store, endpoints).items():
         if version not in (kept.current, kept.previous):
-            for file in files:
-                file.unlink(missing_ok=True)
+            _remove(store, files)
+
+
+def _remove(store: Path, archives: list[Path]) -> None:
+    for file in archives:
+        file.unlink(missing_ok=True)
+    archive_sums.forget(store, archives)

@@ -27,6 +27,8 @@ __all__ = ["Guard"]
 PATIENCE = 2.0
 """Seconds from SIGTERM to SIGKILL: nobody is left who could hear what the server has to say."""
 LOOK_SECONDS = 0.1
+NEEDED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+"""Of the environment, by a Python that starts. Keys and tokens are not the guard's business."""
 RELEASED = b"released\n"
 
 
@@ -41,6 +43,7 @@ class Guard:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(folder)],
             cwd="/",
+            env={name: os.environ[name] for name in NEEDED if name in os.environ},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -38,6 +38,7 @@ class Server:
 
     Raises:
         UsageError: the call is wrong (no archives, no such configuration).
+        ModelUnavailable: an archive was changed since it was written.
         WorkFailed: it cannot serve: a port in use, no Java, a worker that cannot load, whose own
             error is told.
     """
@@ -111,6 +112,7 @@ class Server:
         settings = self.settings
         # Read before the file is written, so that a wrong option starts nothing.
         config_text = settings.properties(self.ports, self.models)
+        settings.check_archives(self.models)
         folder = self._private_folder()
         self.logs = (settings.logs or folder / "logs").resolve()
         self.figures = folder / "figures"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from tzk_core import archive_sums
 from tzk_core.devices import device_named, processors
 from tzk_core.errors import UsageError
 from tzk_core.front.keys import KEYS_VARIABLE, digests_of, read_keys
@@ -103,6 +104,12 @@ class Settings:
                 "run tzk archive first"
             )
         return names
+
+    def check_archives(self, names: list[str]) -> None:
+        """Raises ModelUnavailable if an archive that will be served was changed."""
+        version = Versions.read(self.model_store).current
+        for name in names:
+            archive_sums.check(self.model_store, archive_name(name, version))
 
     def config_file(self) -> Path:
         """The configuration file that is used."""

@@ -14,7 +14,7 @@ from tzk_core.conditional import Conditional, Draw
 from tzk_core.randomness import Rows
 from tzk_core.service.seeds import filled_seeds
 
-__all__ = ["Acceptance", "of_draws", "of_seeds"]
+__all__ = ["Acceptance", "of_draw", "of_seeds", "together"]
 
 
 class Acceptance(NamedTuple):
@@ -31,13 +31,13 @@ class Acceptance(NamedTuple):
     exact: bool
 
 
-def of_draws(drawn: Sequence[Draw]) -> Acceptance:
-    """Of all that was drawn together, in batches of fixed sizes."""
-    return _together([(one.acceptance_rate, one.effective_sample_size, one.exact) for one in drawn])
+def of_draw(drawn: Draw) -> Acceptance:
+    """Of one batch, without its images and codes."""
+    return Acceptance(drawn.acceptance_rate, drawn.effective_sample_size, drawn.exact)
 
 
 def of_seeds(distribution: Conditional, seeds: Sequence[int]) -> Acceptance:
-    """Of these seeds alone: what ``of_draws`` says when nothing else is drawn with them."""
+    """Of these seeds alone: what ``together`` says when nothing else is drawn with them."""
     found = []
     for piece in filled_seeds(seeds):
         codes = distribution.lineage.accepted_deepest(
@@ -47,11 +47,12 @@ def of_seeds(distribution: Conditional, seeds: Sequence[int]) -> Acceptance:
         )
         rate = None if distribution.paper_sampler else codes.acceptance_rate
         exact = codes.exact and distribution.temperature == 1.0
-        found.append((rate, codes.effective_sample_size, exact))
-    return _together(found)
+        found.append(Acceptance(rate, codes.effective_sample_size, exact))
+    return together(found)
 
 
-def _together(found: Sequence[tuple[float | None, float | None, bool]]) -> Acceptance:
+def together(found: Sequence[Acceptance]) -> Acceptance:
+    """Of all that was drawn, in batches of fixed sizes."""
     rates, sizes, exact = zip(*found)
     return Acceptance(
         None if None in rates else sum(rates) / len(rates),

@@ -24,7 +24,9 @@ from tzk_core.errors import NotAnImage
 from tzk_core.randomness import SEEDS
 
 __all__ = [
+    "CODES_AN_IMAGE",
     "MOST_IMAGES",
+    "SEVERAL_COST",
     "SEVERAL_PATHS",
     "Count",
     "DecoderDraws",
@@ -39,8 +41,13 @@ __all__ = [
 ]
 
 MOST_IMAGES = 256
-"""The most images that one request may ask for."""
+"""The most images that one HTTP request may ask for, a JSON list of requests together."""
 
+SEVERAL_COST = 16
+"""Images that an image of several kinds counts as: 64 particles are moved many times for it."""
+
+CODES_AN_IMAGE = 16
+"""Draws of a code that count as one image: each passes the small flow of a kind."""
 
 # A name, a path of names, and several paths, as tzk_core.data.names reads them.
 _NAME = "[a-z0-9][a-z0-9_-]*"

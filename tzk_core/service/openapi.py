@@ -37,7 +37,9 @@ and images between others.
 A request is the image itself as the body (`curl -T FILE`), multipart fields
 (`curl -F image=@FILE -F seed=7`), JSON with base64 images, or a JSON list of such requests, which
 is answered with a list whose items are answers or problems. The URL may leave the version out
-(`/predictions/tzk_nll`), where no path follows it.
+(`/predictions/tzk_nll`), where no path follows it. One request may ask for the work of 256 images,
+all of a list together: images drawn or between others, and draws of noise, are one each; an image
+of several kinds is 16; 16 draws of a code are one.
 
 Pictures are chosen by `format` or the Accept header: `image/png` (also for `*/*`; a grid for
 several images), `application/x-npy`, `application/json`. A path in the URL is `given`.

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tzk_core.errors import InvalidRequest, NotAnImage, TooLarge, TzkError, UnsupportedMedia
+from tzk_core.service.fields import CODES_AN_IMAGE, MOST_IMAGES, SEVERAL_COST
 from tzk_core.service.negotiation import chosen_format
 from tzk_core.service.problems import as_error, from_validation
 from tzk_core.service.requests import Asked, InterpolateRequest
@@ -46,10 +47,35 @@ def parse(raw: RawRequest, model: type[Asked]) -> Parsed:
             if not 1 <= len(content) <= MOST_IN_A_LIST:
                 detail = f"the list holds {len(content)} requests; send 1 to {MOST_IN_A_LIST}"
                 raise TooLarge(detail) if content else InvalidRequest(detail, pointer="")
-            return Parsed([_item(one, raw, model, listed=True) for one in content], listed=True)
+            items = [_item(one, raw, model, listed=True) for one in content]
+            return _affordable(Parsed(items, listed=True))
+        return _affordable(Parsed([_item(content, raw, model, listed=False)]))
     except Exception as error:
         return Parsed([as_error(error)])
-    return Parsed([_item(content, raw, model, listed=False)])
+
+
+def _affordable(parsed: Parsed) -> Parsed:
+    """The same, if what it asks for in all is not too much: other requests wait for it.
+
+    Raises:
+        InvalidRequest: it is; the pointer is to the field with which it becomes so.
+    """
+    total = 0
+    for index, item in enumerate(parsed.items):
+        if isinstance(item, TzkError):
+            continue
+        images, field = item.cost
+        total += images
+        if total > MOST_IMAGES:
+            place = f"/{index}/{field}" if parsed.listed else f"/{field}"
+            raise InvalidRequest(
+                f"this asks for the work of {total} images or more at once, and {MOST_IMAGES} is "
+                "the most that one HTTP request may; send it in parts. An image of several kinds "
+                f"counts as {SEVERAL_COST}, a draw of noise as one, {CODES_AN_IMAGE} draws of a "
+                "code as one",
+                pointer=place,
+            )
+    return parsed
 
 
 def _item(values: Any, raw: RawRequest, model: type[Asked], *, listed: bool) -> Asked | TzkError:

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tzk_core.errors import InvalidRequest
 from tzk_core.service.fields import (
+    CODES_AN_IMAGE,
     MOST_IMAGES,
+    SEVERAL_COST,
     Count,
     DecoderDraws,
     Draws,
@@ -59,6 +61,11 @@ class Asked(BaseModel):
         "fresh and echoed when left out",
     )
 
+    @property
+    def cost(self) -> tuple[int, str]:
+        """How many images' worth of work this is, and the field that it follows from."""
+        raise NotImplementedError
+
 
 class NllRequest(Asked):
     """How likely is this image?"""
@@ -69,6 +76,11 @@ class NllRequest(Asked):
         description="1, 16 or 256: draws of the code with given (16 when left out), draws of the "
         "dequantisation noise without (1 when left out)",
     )
+
+    @property
+    def cost(self) -> tuple[int, str]:
+        draws = self.draws or 1
+        return (draws if self.given is None else _of_codes(draws)), "draws"
 
 
 class SampleRequest(Asked):
@@ -86,7 +98,11 @@ class SampleRequest(Asked):
     absent: Names | None = Field(
         None, description="paths of knowledge that does not apply, written as given is"
     )
-    n: Count = Field(1, description=f"the number of images, 1 to {MOST_IMAGES}")
+    n: Count = Field(
+        1,
+        description=f"the number of images, 1 to {MOST_IMAGES}; of several kinds at once 1 to "
+        f"{MOST_IMAGES // SEVERAL_COST}",
+    )
     temperature: Number = Field(
         1.0, description="a finite number of 0 or more that scales the latent noise; 1 is exact"
     )
@@ -117,6 +133,15 @@ class SampleRequest(Asked):
         kinds = [*(self.given or []), *(f"-{path}" for path in self.absent or [])]
         return ",".join(kinds) or None
 
+    @property
+    def several(self) -> bool:
+        """Whether the images are of a product of kinds."""
+        return len([*(self.given or []), *(self.absent or [])]) > 1
+
+    @property
+    def cost(self) -> tuple[int, str]:
+        return self.n * (SEVERAL_COST if self.several else 1), "n"
+
 
 class PosteriorRequest(Asked):
     """Which kinds of knowledge apply to this image?"""
@@ -131,6 +156,11 @@ class PosteriorRequest(Asked):
     decoder_draws: DecoderDraws = Field(
         0, description="256 draws of the code to estimate `decoder` too, or 0 to leave it out"
     )
+
+    @property
+    def cost(self) -> tuple[int, str]:
+        field = max("draws", "decoder_draws", key=lambda name: getattr(self, name))
+        return _of_codes(getattr(self, field)), field
 
 
 class InterpolateRequest(Asked):
@@ -181,3 +211,12 @@ class InterpolateRequest(Asked):
         if len(steps) == 2:
             return steps
         return (steps[0], steps[0]) if len(self.images) == 4 else (1, steps[0])
+
+    @property
+    def cost(self) -> tuple[int, str]:
+        rows, columns = self.shape
+        return rows * columns, "steps"
+
+
+def _of_codes(draws: int) -> int:
+    return max(1, draws // CODES_AN_IMAGE)

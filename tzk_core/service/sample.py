@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from tzk_core.data.decoding import encode_png
 from tzk_core.data.quantisation import nll_nats, to_pixels
 from tzk_core.errors import InvalidRequest, TzkError
 from tzk_core.randomness import Rows
-from tzk_core.service.acceptance import Acceptance, of_draws, of_seeds
+from tzk_core.service.acceptance import Acceptance, of_draw, of_seeds, together
 from tzk_core.service.answers import Reasons, SampleAnswer, Sampled, finite
 from tzk_core.service.isolation import attempted, in_groups
 from tzk_core.service.paths import must_know
@@ -106,7 +106,7 @@ def sample(model: TzK, requests: Sequence[SampleRequest | TzkError]) -> list[Sam
         asked = work.asked
         same = (asked.title, asked.temperature, asked.code_temperature, asked.paper_sampler)
         # Several kinds are a population of particles an image, which no batch makes cheaper.
-        return (*same, id(work) if _several(asked) else None)
+        return (*same, id(work) if asked.several else None)
 
     return in_groups(
         attempted(prepare, requests),
@@ -121,15 +121,12 @@ def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
     asked = group[0].asked
     distribution = _distribution(model, asked)
     seeds = [seed for work in group for seed in work.seeds]
-    several = [seeds[part] for part in parts(len(seeds))] if _several(asked) else None
-    drawn = [_draw(distribution, piece) for piece in several or filled_seeds(seeds)]
-    t = torch.cat([draw.images for draw in drawn])[: len(seeds)]
-    usable = torch.isfinite(t).flatten(1).all(1).cpu()
-    pixels = to_pixels(torch.nan_to_num(t)).cpu()
-    found = _acceptances(distribution, group, drawn)
+    several = [seeds[part] for part in parts(len(seeds))] if asked.several else None
+    pixels, usable, found = _drawn(distribution, several or filled_seeds(seeds), len(seeds))
+    acceptances = _acceptances(distribution, group, found)
     nlls = iter(_nlls(model, group, pixels))
     results, start = [], 0
-    for work, acceptance in zip(group, found, strict=True):
+    for work, acceptance in zip(group, acceptances, strict=True):
         part = slice(start, start + work.asked.n)
         start = part.stop
         told = [next(nlls) for _ in work.seeds] if _tells(work) else []
@@ -151,8 +148,25 @@ def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
     return results
 
 
-def _several(asked: SampleRequest) -> bool:
-    return len([*(asked.given or []), *(asked.absent or [])]) > 1
+def _drawn(
+    distribution: Observations, pieces: Iterable[list[int]], count: int
+) -> tuple[torch.Tensor, torch.Tensor, list[Acceptance]]:
+    """Pictures of the pieces' seeds, which of them are finite, and how each piece was found.
+
+    What stays of a piece is a byte an element: the floating point of thousands of images, their
+    codes and latent states would not fit beside the model.
+
+    Args:
+        count: of the images wanted; the last piece may have more, to fill it up.
+    """
+    pixels, usable, found = [], [], []
+    for piece in pieces:
+        draw = _draw(distribution, piece)
+        usable.append(torch.isfinite(draw.images).flatten(1).all(1).cpu())
+        pixels.append(to_pixels(torch.nan_to_num(draw.images)).cpu())
+        found.append(of_draw(draw))
+        del draw  # before the next is made
+    return torch.cat(pixels)[:count], torch.cat(usable)[:count], found
 
 
 def _tells(work: _Work) -> bool:
@@ -179,10 +193,10 @@ def _draw(distribution: Observations, seeds: list[int]) -> Draw:
 
 
 def _acceptances(
-    distribution: Observations, group: list[_Work], drawn: list[Draw]
+    distribution: Observations, group: list[_Work], found: list[Acceptance]
 ) -> list[Acceptance]:
     """Of each request's own seeds, where its answer tells of it."""
-    whole = of_draws(drawn)
+    whole = together(found)
     if len(group) == 1 or whole.rate is None:  # nothing was refused, so all are alike
         return [whole] * len(group)
     resampled = whole.effective_sample_size is not None  # of which a header tells too
