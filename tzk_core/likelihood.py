@@ -189,7 +189,9 @@ def fit_existence(
             logit = kind.c_discriminator(kind.code_prior.transform(noise))
             total += float(logit.sigmoid().double().sum())
             left -= count
-        kind.existence.fill_(total / draws)
+        # A certainty that float32 cannot tell from 0 or 1 would make log p infinite.
+        limits = torch.finfo(like.dtype)
+        kind.existence.fill_(min(max(total / draws, limits.tiny), 1 - limits.eps / 2))
 
 
 @torch.no_grad()

@@ -13,8 +13,10 @@ import torch
 from model.linear_gaussian import Bump, Normal, generator, tensor, world
 from model.two_sample import differ
 
+from tzk_core.config import FlowConfig, KnowledgeConfig, TzKConfig
 from tzk_core.errors import InvalidRequest
 from tzk_core.likelihood import estimate, fit_encoder_rate, fit_existence
+from tzk_core.model import TzK
 from tzk_core.randomness import Rows
 
 SAMPLES = 4000
@@ -199,6 +201,21 @@ def test_fit_existence(exact):
     assert float(other.model.find("a/b").existence) == pytest.approx(
         exact.b.existence, abs=tolerance
     )
+
+
+@pytest.mark.parametrize("certain", [200.0, -2000.0])
+def test_a_kind_that_is_sure_of_everything_leaves_log_p_finite(certain):
+    model = TzK(
+        TzKConfig(observation=(2,), flow=FlowConfig(steps=1, width=2)), generator=generator(0)
+    )
+    model.add_knowledge("sure", KnowledgeConfig(code_dim=2, z_steps=0), generator=generator(1))
+    with torch.no_grad():
+        model.find("sure").c_discriminator.trunk.last.bias.fill_(certain)
+        fit_existence(model, draws=1000, generator=generator(0))
+        assert 0 < float(model.find("sure").existence) < 1
+        t = torch.zeros(1, 2)
+        for given in (model.given("sure"), model.given(absent=["sure"])):
+            assert float(given.log_prob(t, draws=16, generator=generator(2))) < 1e3
 
 
 def test_estimators_are_asked_for_by_name(exact):
