@@ -7,6 +7,7 @@ shows them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
@@ -80,14 +82,21 @@ def status(serving):
     return subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False)
 
 
-def killed(serving) -> Death:
-    """A worker's death by SIGKILL while eight clients ask it."""
+@contextlib.contextmanager
+def killed_under_load(serving) -> Iterator[tuple[list, float]]:
+    """(outcomes, when) of a SIGKILL to the only worker, from when the front says so."""
     [worker] = workers(serving)
     with load(serving.url) as outcomes:
         until(lambda: len(outcomes) > 20)
         began = time.monotonic()
         os.kill(worker, signal.SIGKILL)
         until(lambda: ready(serving).status_code == 503)
+        yield outcomes, began
+
+
+def killed(serving) -> Death:
+    """A worker's death by SIGKILL while eight clients ask it."""
+    with killed_under_load(serving) as (outcomes, began):
         # In this process: another takes longer to start than a worker to come back.
         told = CliRunner().invoke(cli, ["status", "--port", str(serving.ports["--port"])])
         assert told.exit_code == 1, told.output
@@ -163,12 +172,7 @@ def test_weights_that_are_spoiled_behind_a_running_server(alone):
         [weights] = unpacked
         with weights.open("ab") as file:
             file.write(b"x")
-        [worker] = workers(serving)
-        with load(serving.url) as outcomes:
-            until(lambda: len(outcomes) > 20)
-            began = time.monotonic()
-            os.kill(worker, signal.SIGKILL)
-            until(lambda: ready(serving).status_code == 503)
+        with killed_under_load(serving) as (outcomes, began):
             until(lambda: "SHA-256" in ready(serving).json()["models"]["tzk_nll"])
             told = status(serving)
             count = len(outcomes)
