@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from tzk_core.config import FlowConfig, KnowledgeConfig, TzKConfig
 from tzk_core.flows import Invertible, VectorFlow
+from tzk_core.flows.coupling import FLOOR
 from tzk_core.model import TzK
 
-__all__ = ["Bump", "Kind", "LinearFlow", "Normal", "World", "generator", "world"]
+__all__ = ["Bump", "Kind", "LinearFlow", "Normal", "World", "generator", "undo_coupling", "world"]
 
 DTYPE = torch.float64
 
@@ -224,6 +225,14 @@ def write_into(tzk: TzK, name: str, truth: Kind, *, off: float = 0.0, widen: flo
     kind.c_discriminator.trunk = BumpLogit(truth.exists)
     kind.t_discriminator.trunk = BumpLogit(truth.seen)
     kind.existence.fill_(truth.existence)
+
+
+def undo_coupling(flow) -> None:
+    """Makes a flow the identity: a coupling at zero scales by σ(2), which ActNorm takes back."""
+    for step in flow.layers:
+        norm, coupling = step.layers[0], step.layers[-1]
+        moved = slice(0, 1) if coupling.flip else slice(1, 2)
+        norm.log_scale[moved] = FLOOR * math.tanh(math.log1p(math.exp(-2.0)) / FLOOR)
 
 
 @dataclass

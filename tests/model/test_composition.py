@@ -10,10 +10,10 @@ import math
 
 import pytest
 import torch
+from model.linear_gaussian import undo_coupling
 
 from tzk_core.config import FlowConfig, KnowledgeConfig, TzKConfig
 from tzk_core.errors import InvalidRequest
-from tzk_core.flows.coupling import FLOOR
 from tzk_core.model import TzK
 from tzk_core.randomness import generator
 
@@ -43,23 +43,15 @@ def fixed_kinds(z_steps: int, *names: str) -> TzK:
         z_log_sigma=(-5.0, 5.0),
     )
     with torch.no_grad():
-        _undo_coupling(model.flow)
+        undo_coupling(model.flow)
         for name in names:
             model.add_knowledge(name, size, generator=generator(1))
             mean, sigma = (torch.tensor(part, dtype=torch.float64) for part in KINDS[name])
             decoder = model.find(name).decoders[1]
             log_sigma = 5 * torch.atanh(sigma.log() / 5)
             decoder.head.last.bias.copy_(torch.cat([mean, log_sigma]))
-            _undo_coupling(decoder.flow)
+            undo_coupling(decoder.flow)
     return model
-
-
-def _undo_coupling(flow) -> None:
-    """Makes a flow the identity: a coupling at zero scales by σ(2), which ActNorm takes back."""
-    for step in flow.layers:
-        norm, coupling = step.layers[0], step.layers[-1]
-        moved = slice(0, 1) if coupling.flip else slice(1, 2)
-        norm.log_scale[moved] = FLOOR * math.tanh(math.log1p(math.exp(-2.0)) / FLOOR)
 
 
 def product(*names: str) -> tuple[torch.Tensor, torch.Tensor]:

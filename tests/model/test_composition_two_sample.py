@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model.linear_gaussian import Bump, Kind, Normal, generator, tensor, write_into
-from model.test_composition import _undo_coupling
+from model.linear_gaussian import Bump, Kind, Normal, generator, tensor, undo_coupling, write_into
 from model.two_sample import differ
 from torch import Tensor
 
@@ -48,7 +47,7 @@ def add(model: TzK, path: str, truth: Kind, z_steps: int) -> None:
     write_into(model.find(above).child if above else model, name, truth)
     with torch.no_grad():
         for decoder in model.find(path).decoders:
-            _undo_coupling(decoder.flow)
+            undo_coupling(decoder.flow)
 
 
 def made(flow, names: str, z_steps: int, below: str = "") -> tuple[TzK, dict[str, Kind]]:

@@ -8,7 +8,7 @@ from tiny_model import SIDE, tiny_model
 
 from tzk_core.config import KnowledgeConfig
 from tzk_core.errors import InvalidRequest
-from tzk_core.randomness import Rows
+from tzk_core.randomness import Rows, generator
 
 SMALL = KnowledgeConfig(code_dim=2, code_width=4, encoder_width=4, decoder_width=4, z_width=4)
 
@@ -17,13 +17,13 @@ SMALL = KnowledgeConfig(code_dim=2, code_width=4, encoder_width=4, decoder_width
 def model():
     model = tiny_model().requires_grad_(False)
     for seed, path in enumerate(("mnist/4", "mnist/5"), start=1):
-        model.add_knowledge(path, SMALL, generator=torch.Generator().manual_seed(seed))
+        model.add_knowledge(path, SMALL, generator=generator(seed))
         model.find(path).t_discriminator.trunk.last.bias.data.fill_(seed - 1.5)
     return model.requires_grad_(False).eval()
 
 
 def posterior(model, **options):
-    t = 0.3 * torch.randn(6, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    t = 0.3 * torch.randn(6, 1, SIDE, SIDE, generator=generator(1))
     return model.posterior(t, generator=Rows(range(6)), **options)
 
 

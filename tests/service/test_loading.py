@@ -6,6 +6,7 @@ import torch
 from tiny_model import tiny_model
 
 from tzk_core.networks import Network
+from tzk_core.randomness import generator
 from tzk_core.service.loading import NETWORKS, load_as_served
 from tzk_core.service.service import Service
 
@@ -17,7 +18,7 @@ def test_the_flow_is_prepared_and_gives_the_same_numbers(tmp_path, monkeypatch):
     assert backend == "torch"
     assert "encode_levels" in vars(service.model.flow)  # replaced in this object, by the backend
     plain = Service.load(tmp_path, "cpu").model
-    t = torch.rand(3, *plain.observation_shape, generator=torch.Generator().manual_seed(0)) - 0.5
+    t = torch.rand(3, *plain.observation_shape, generator=generator(0)) - 0.5
     with torch.inference_mode():
         torch.testing.assert_close(service.model.flow.encode(t), plain.flow.encode(t))
 

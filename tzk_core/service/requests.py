@@ -64,7 +64,7 @@ class Asked(BaseModel):
     @property
     def cost(self) -> tuple[int, str]:
         """How many images' worth of work this is, and the field that it follows from."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no cost")
 
 
 class NllRequest(Asked):
