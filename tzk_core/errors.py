@@ -13,6 +13,7 @@ __all__ = [
     "ModelUnavailable",
     "NotAnImage",
     "OutOfDeviceMemory",
+    "OutOfTime",
     "TooLarge",
     "TzkError",
     "UnknownKnowledge",
@@ -96,6 +97,13 @@ class ModelUnavailable(TzkError):
 
     status = 503
     title = "Model unavailable"
+
+
+class OutOfTime(TzkError):
+    """The work takes longer than it may; asking again would take as long."""
+
+    status = 504
+    title = "It took too long"
 
 
 class OutOfDeviceMemory(TzkError):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .deadline import check
 from .randomness import Rows
 
 __all__ = ["NotReached", "anneal"]
@@ -47,6 +48,7 @@ def anneal(state: Tensor, source: Rows, target: Target) -> tuple[Tensor, Tensor]
     Raises:
         NotReached: the target's density is not finite for any particle of a population, or
             ``STEPS`` temperatures did not do.
+        OutOfTime: a deadline (:mod:`tzk_core.deadline`) passed.
     """
     count, particles, _ = state.shape
     state = state.clone()
@@ -115,6 +117,7 @@ def _hamiltonian(
     length = step.repeat_interleave(particles).unsqueeze(1)
 
     def potential(x: Tensor) -> tuple[Tensor, Tensor]:
+        check()
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
             fixed, tempered = target(x)

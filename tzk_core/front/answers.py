@@ -21,7 +21,6 @@ __all__ = [
     "NotAllowed",
     "NotNow",
     "QueryRefused",
-    "TimedOut",
     "TooLargeBody",
     "Unauthorized",
     "json_answer",
@@ -83,11 +82,6 @@ class NotNow(ModelUnavailable):
     def __init__(self, detail: str, *, retry_after: int = 1, **extensions: Any) -> None:
         super().__init__(detail, **extensions)
         self.retry_after = retry_after
-
-
-class TimedOut(TzkError):
-    status = 504
-    title = "It took too long"
 
 
 class ClientGone(Exception):

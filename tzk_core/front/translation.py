@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tzk_core.errors import TzkError
-from tzk_core.front.answers import BadAddress, BadBody, BadGateway, NoSuchAddress, NotNow, TimedOut
+from tzk_core.errors import OutOfTime, TzkError
+from tzk_core.front.answers import BadAddress, BadBody, BadGateway, NoSuchAddress, NotNow
 from tzk_core.front.answers import TooLargeBody as TooLarge
 
 __all__ = ["VersionGone", "as_problem"]
@@ -50,7 +50,7 @@ def as_problem(status: int, body: bytes, *, out_of_time: bool = False) -> TzkErr
     if kind == "ModelVersionNotFoundException":
         raise VersionGone
     if "Worker died" in message and out_of_time:
-        return TimedOut(TOO_LONG)
+        return OutOfTime(TOO_LONG)
     if "Worker died" in message:
         return NotNow("the worker died with this request in hand; try again in 2 s", retry_after=2)
     if status == 404:
@@ -58,7 +58,7 @@ def as_problem(status: int, body: bytes, *, out_of_time: bool = False) -> TzkErr
     if status == 503:
         return NotNow("there is no worker for this request now; try again in 1 s")
     if status in (408, 504) or "timed out" in message or "timeout" in message.lower():
-        return TimedOut(TOO_LONG)
+        return OutOfTime(TOO_LONG)
     if status == 413 or "TooLong" in kind:
         return TooLarge("the request is larger than this server takes")
     if any(each in kind for each in FORM_KINDS):

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import aiohttp
 from yarl import URL
 
-from tzk_core.front.answers import Answer, BadGateway, NotNow, TimedOut, problem
+from tzk_core.errors import OutOfTime
+from tzk_core.front.answers import Answer, BadGateway, NotNow, problem
 from tzk_core.front.table import Model
 from tzk_core.front.translation import VersionGone, as_problem
 from tzk_core.front.urls import Target
@@ -66,7 +67,7 @@ class Upstream:
 
         Raises:
             NotNow: it is full, or its last worker died.
-            TimedOut: no answer in time.
+            OutOfTime: no answer in time.
             BadGateway: TorchServe broke off.
         """
         passed = {
@@ -129,7 +130,7 @@ class Upstream:
             ) as answer:
                 read = await answer.read()
         except asyncio.TimeoutError as error:
-            raise TimedOut(
+            raise OutOfTime(
                 f"there was no answer within {self._seconds:g} s; ask for less"
             ) from error
         except aiohttp.ClientConnectorError as error:

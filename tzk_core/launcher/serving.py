@@ -18,7 +18,6 @@ __all__ = ["Serving"]
 LOOK_SECONDS = 0.2
 BODY_LIMIT = 16 * 2**20
 JOB_QUEUE = 100
-RESPONSE_SECONDS = 120.0
 MARGIN_SECONDS = 10.0
 """TorchServe's time limit comes first: it names the batch, and replaces the worker."""
 
@@ -121,7 +120,6 @@ class Serving:
     def _front_settings(self, public: int, admin: int) -> FrontSettings:
         settings, server = self.settings, self.server
         said = read_properties(settings.config_file().read_text())
-        limit = float(said.get("default_response_timeout", RESPONSE_SECONDS))
         keys = settings.keys_file
         return FrontSettings(
             public=public,
@@ -134,7 +132,7 @@ class Serving:
             digests=self.digests,
             body_limit=int(said.get("max_request_size", BODY_LIMIT)),
             in_hand=int(said.get("job_queue_size", JOB_QUEUE)),
-            answer_seconds=limit + MARGIN_SECONDS,
+            answer_seconds=settings.answer_seconds() + MARGIN_SECONDS,
             drain=settings.drain,
             access_log=settings.access_log or str(self.logs / "access.log"),
             model_log=str(server.model_log),

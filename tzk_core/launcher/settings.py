@@ -17,6 +17,7 @@ from tzk_core.front.keys import KEYS_VARIABLE, digests_of, read_keys
 from tzk_core.model_store import FIRST, Versions, archive_name
 from tzk_core.ports import HOST, free_port
 from tzk_core.service.service import ENDPOINTS
+from tzk_core.service.time_limit import ANSWER_SECONDS, ANSWER_VARIABLE
 
 __all__ = ["CONFIG_FILE", "Settings", "is_loopback", "read_properties"]
 
@@ -146,14 +147,19 @@ class Settings:
     def environment(self, workers: int) -> dict[str, str]:
         """Environment variables of the server and its workers, beside the present ones."""
         threads = self.threads or max(1, processors() // workers)
-        chosen = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        if self.threads is None and "OMP_NUM_THREADS" in os.environ:
-            chosen = {}
+        chosen = {ANSWER_VARIABLE: f"{self.answer_seconds():g}"}
+        if self.threads is not None or "OMP_NUM_THREADS" not in os.environ:
+            chosen |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         if self.device == "cpu":
             chosen["CUDA_VISIBLE_DEVICES"] = ""
         elif self.device.startswith("cuda:"):
             chosen["CUDA_VISIBLE_DEVICES"] = self.device.removeprefix("cuda:")
         return chosen
+
+    def answer_seconds(self) -> float:
+        """The time limit of a batch."""
+        said = read_properties(self.config_file().read_text())
+        return float(said.get("default_response_timeout", ANSWER_SECONDS))
 
     def _gpus(self) -> dict[str, str]:
         if self.device == "auto":

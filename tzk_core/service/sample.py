@@ -24,6 +24,7 @@ from tzk_core.service.pictures import base64_png, grid_png, npy
 from tzk_core.service.requests import SampleRequest
 from tzk_core.service.seeds import ROWS_AT_ONCE, filled_seeds, noisy, parts, seed_of, seeds_from
 from tzk_core.service.sizes import filled
+from tzk_core.service.time_limit import Shares
 
 if TYPE_CHECKING:
     from tzk_core.model import TzK
@@ -94,7 +95,11 @@ class _Work:
 
 
 def sample(model: TzK, requests: Sequence[SampleRequest | TzkError]) -> list[Samples | TzkError]:
-    """The images of each request, or its error, in order."""
+    """The images of each request, or its error, in order.
+
+    How long several kinds take is not known before; each such request has its share of the time.
+    """
+    shares = Shares(sum(isinstance(one, SampleRequest) and one.several for one in requests))
 
     def prepare(asked: SampleRequest) -> _Work:
         for pointer, paths in (("/given", asked.given), ("/absent", asked.absent)):
@@ -108,12 +113,19 @@ def sample(model: TzK, requests: Sequence[SampleRequest | TzkError]) -> list[Sam
         # Several kinds are a population of particles an image, which no batch makes cheaper.
         return (*same, id(work) if asked.several else None)
 
-    return in_groups(
-        attempted(prepare, requests),
-        key=key,
-        call=lambda group: _sample(model, group),
-        fill=False,  # a request has many rows: _sample fills the batches up
-    )
+    def call(group: list[_Work]) -> list[Samples | TzkError]:
+        if not group[0].asked.several:
+            return _sample(model, group)
+        with shares.turn():
+            return _sample(model, group)
+
+    with shares.all():
+        return in_groups(
+            attempted(prepare, requests),
+            key=key,
+            call=call,
+            fill=False,  # a request has many rows: _sample fills the batches up
+        )
 
 
 def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
