@@ -47,10 +47,10 @@ from tzk_core.files import write_aside
 from tzk_core.model import TzK
 from tzk_core.randomness import derived
 from tzk_core.training.dataset import Dataset
-from tzk_core.training.fit import FOLDER, LATENTS, Fitted, fit_kinds, knowledge_stage
+from tzk_core.training.fit import FOLDER, Fitted, fit_kinds, knowledge_stage
 from tzk_core.training.fit_artefact import merge
 from tzk_core.training.fit_workers import Context, InProcess, Never, Processes
-from tzk_core.training.latents import part_keys
+from tzk_core.training.latents import LATENTS, part_keys
 from tzk_core.training.loop import Stage
 from tzk_core.training.progress import Reporter
 from tzk_core.training.recipe import Recipe, StageConfig, parse_recipe

@@ -25,9 +25,10 @@ from tzk_core.randomness import derived
 from tzk_core.training import fit as fit_module
 from tzk_core.training import fit_ray, fit_workers
 from tzk_core.training.extend import add_knowledge, remove_knowledge
-from tzk_core.training.fit import FOLDER, LATENTS, fit_knowledge, knowledge_stage, recipe_of
+from tzk_core.training.fit import FOLDER, fit_knowledge, knowledge_stage, recipe_of
 from tzk_core.training.fit_job import Job
 from tzk_core.training.fit_workers import Context, InProcess, Never
+from tzk_core.training.latents import LATENTS
 from tzk_core.training.loop import Stage
 from tzk_core.training.progress import Reporter
 from tzk_core.training.recipe import Recipe, parse_recipe

@@ -22,6 +22,7 @@ from tzk_core.model import TzK
 from tzk_core.training import run
 from tzk_core.training.checkpoint import latest_checkpoint, load_checkpoint
 from tzk_core.training.interrupt import Interrupt
+from tzk_core.training.latents import LATENTS
 from tzk_core.training.loop import Stage
 from tzk_core.training.recipe import parse_recipe
 from tzk_core.training.run import train
@@ -173,6 +174,24 @@ def test_a_resumed_run_ends_bit_for_bit_the_same(
     with pytest.raises(UsageError, match="holds an interrupted run; go on with --resume"):
         train(tiny_recipe(), out=out, quiet=True)
     train(tiny_recipe(), out=out, resume=True, device="cpu", quiet=True)
+    assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_latent_states_are_kept_until_their_stage_is_done(
+    whole, tmp_path, monkeypatch, tiny_recipe
+):
+    """A run that goes on in a stage of knowledge passes no image through the flow again."""
+    assert not (whole / LATENTS).exists()
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1, 2)
+        with pytest.raises(WorkFailed, match="interrupted"):
+            train(tiny_recipe(), out=out, device="cpu", quiet=True)
+    assert (out / LATENTS).is_dir()
+    with monkeypatch.context() as patch:
+        patch.setattr("tzk_core.training.latents.encode_block", None)
+        train(tiny_recipe(), out=out, resume=True, device="cpu", quiet=True)
+    assert not (out / LATENTS).exists()
     assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
 
 

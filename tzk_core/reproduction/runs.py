@@ -13,7 +13,8 @@ import yaml
 from ..errors import UsageError
 from ..files import folder_aside, write_aside
 from ..hub import CONFIG, WEIGHTS, load_config
-from ..training.fit import LATENTS, fit_knowledge
+from ..training.fit import fit_knowledge
+from ..training.latents import LATENTS
 from ..training.recipe import Recipe, parse_recipe
 from ..training.run import FACTS, RECIPE, is_finished, train
 

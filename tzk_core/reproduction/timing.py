@@ -15,8 +15,9 @@ from ..config import TzKConfig
 from ..model import TzK
 from ..randomness import derived
 from ..training.dataset import Dataset
-from ..training.fit import FOLDER, LATENTS, fit_kinds
+from ..training.fit import FOLDER, fit_kinds
 from ..training.fit_workers import Never, Processes
+from ..training.latents import LATENTS
 from ..training.loop import Stage
 from ..training.progress import Reporter
 from ..training.recipe import Recipe, StageConfig

@@ -27,13 +27,12 @@ from .fit_artefact import FOLDER, Artefact, merge, read_artefact, write_artefact
 from .fit_job import Job, Shared, fit_kind, job_of
 from .fit_workers import RETRIES, Failure, InProcess, Processes, Workers
 from .interrupt import Interrupt
-from .latents import FlowWeights, Latents, part_keys
+from .latents import LATENTS, FlowWeights, Latents, part_keys
 from .progress import Reporter
 from .recipe import Recipe, SourceConfig, StageConfig, parse_recipe
 from .run import RECIPE, read_data
 
 __all__ = [
-    "LATENTS",
     "Fitted",
     "finish",
     "fit_kinds",
@@ -41,8 +40,6 @@ __all__ = [
     "knowledge_stage",
     "recipe_of",
 ]
-
-LATENTS = "latents"
 
 
 class Fitted(dict[str, Artefact]):

@@ -47,8 +47,9 @@ from ..randomness import SEEDS, Rows, generator
 from .dataset import Dataset, Pixels
 from .group import Group
 
-__all__ = ["FlowWeights", "Latents", "Part", "encode_block", "part_keys"]
+__all__ = ["LATENTS", "FlowWeights", "Latents", "Part", "encode_block", "part_keys"]
 
+LATENTS = "latents"  # the folder of a run that they are kept in
 FORMAT = 3  # goes up when what is kept, or how its noise is drawn, changes
 BLOCK = 2048  # images of one piece of work
 # Images of one pass through the t-flow; fixed, as sums depend on it. More do not fit a CPU's cache.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from .dataset import Dataset
 from .group import Group
 from .initialise import initialise_flow, initialise_knowledge
 from .interrupt import Interrupt
-from .latents import Latents
+from .latents import LATENTS, Latents
 from .measuring import Codes, HeldOut, sample_images
 from .mixing import correct_logits, corrected_logits
 from .optimisers import Average, go_on, optimiser, rate
@@ -37,7 +38,7 @@ from .watching import Board, Metrics
 __all__ = ["LATENT_BYTES", "Stage", "select_parameters"]
 
 EXISTENCE_DRAWS = 100_000  # of codes, for a model that may not be the last
-LATENT_BYTES = 4 << 30  # of z that are kept in memory; beyond it z is worked out each time
+LATENT_BYTES = 4 << 30  # of z that are kept; beyond it z is worked out each time
 
 _TITLES = {
     "flow": "t-flow",
@@ -122,7 +123,7 @@ class Stage:
         self.seed, self.folder = seed, folder
         self.reporter, self.interrupt = reporter, interrupt
         self.only, self.resumable = only, resumable
-        self.latents = latents
+        self.latents, self._kept = latents, None
         self.watch = watch or WatchConfig()
         self.board, self.offset = board, offset
         self.group = group or Group(model.device)
@@ -154,6 +155,8 @@ class Stage:
         if self.steps.balance is not None:
             correct_logits(self.model, self.steps.balance.corrections)
         self.latents = None
+        if self._kept is not None:
+            shutil.rmtree(self._kept, ignore_errors=True)
         self.model.requires_grad_(True).eval()
 
     # -- before the first step -------------------------------------------------------------------
@@ -263,8 +266,17 @@ class Stage:
             if self.interrupt.asked:
                 raise WorkFailed(f"interrupted before step 1 ({self._title}){self._how_to_go_on}")
 
+        if self.resumable and self.group.count == 1:
+            # Until the stage is done: a run that goes on finds them again.
+            self._kept = self.folder / LATENTS
         self.latents = Latents.encode(
-            self.model, self.data, draws, self.seed, tick, group=self.group
+            self.model,
+            self.data,
+            draws,
+            self.seed,
+            tick,
+            folder=self._kept,
+            group=self.group,
         )
 
     def _tell_kept(self, asked: int, draws: int, of_a_draw: int) -> None:
@@ -277,8 +289,8 @@ class Stage:
         self.reporter.say(
             f"{asked} noise draws of {len(self.data):,} images (latent_draws) would take "
             f"{asked * of_a_draw / 1e9:,.1f} GB, and latent states may take "
-            f"{LATENT_BYTES / 1e9:,.1f} GB of memory: {kept}, so that {cost}; fewer images "
-            "(`limit`) change that, or leaving knowledge to `tzk fit-knowledge`, which keeps them "
+            f"{LATENT_BYTES / 1e9:,.1f} GB: {kept}, so that {cost}; fewer images "
+            "(`limit`) change that, or leaving knowledge to `tzk fit-knowledge`, which keeps all "
             "on disk"
         )
 
