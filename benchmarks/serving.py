@@ -59,6 +59,7 @@ from tzk_core.cli.script import Script
 from tzk_core.errors import WorkFailed
 from tzk_core.files import write_aside
 from tzk_core.launcher.signals import signals_end
+from tzk_core.service.backends import BACKENDS
 
 __all__ = ["serving"]
 
@@ -81,6 +82,13 @@ QUICK = {"clients": [1, 16], "seconds": 1.0, "warmup": 0.5, "rounds": 1, "images
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option("--threads", default=1, show_default=True, help="of torch in each process")
 @click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    default="torch",
+    show_default=True,
+    help="of our archives; the others and the limit run by torch",
+)
 @click.option("--config", type=click.Path(path_type=Path), help="TorchServe's configuration")
 @click.option(
     "--generator",
@@ -92,13 +100,13 @@ QUICK = {"clients": [1, 16], "seconds": 1.0, "warmup": 0.5, "rounds": 1, "images
 @click.option("--quick", is_flag=True, help="a tiny model and seconds, to see that it runs")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="where the report goes")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="the tables")
-def serving(run, config, device, threads, json_file, markdown_file, **options):
+def serving(run, backend, config, device, threads, json_file, markdown_file, **options):
     """Throughput, latency and processor time of the server and its peers."""
     if options["quick"]:
         options |= QUICK
     report: dict[str, Any] = {
         "machine": machine(threads),
-        "settings": options,
+        "settings": options | {"backend": backend},
         "generator": serving_load.generator_named(options["generator"]),
     }
     began, whole, rows = time.monotonic(), False, []
@@ -110,7 +118,7 @@ def serving(run, config, device, threads, json_file, markdown_file, **options):
         folder = Path(scratch)
         run, images, report["model"] = model_for(run, folder, options)
         place = Place(run, folder, device, threads)
-        targets, limit = _started(up, place, config, options["targets"])
+        targets, limit = _started(up, place, backend, config, options["targets"])
         minutes = seconds_of(options, len(targets), limit is not None) / 60
         click.echo(f"all are up; the loads take {minutes:.0f} minutes", err=True)
         measuring = Measuring(report["generator"], options, images)
@@ -149,6 +157,7 @@ def _told(report: dict[str, Any]) -> str:
         f"{on['processors']} processors ({on['processor']})",
         f"torch {on['packages']['torch']}",
         f"{on['threads']} threads a process",
+        f"our backend {report['settings']['backend']}",
         f"load before {on['load_before']:.2f}",
         f"generator {report['generator']}",
     ]
@@ -158,12 +167,12 @@ def _told(report: dict[str, Any]) -> str:
 
 
 def _started(
-    up: contextlib.ExitStack, place: Place, config: Path | None, wanted: list[str]
+    up: contextlib.ExitStack, place: Place, backend: str, config: Path | None, wanted: list[str]
 ) -> tuple[list[Target], InProcess | None]:
     """The servers, and the process that is the limit, up until ``up`` is closed."""
     targets = []
     if {"handlers", "front"} & set(wanted):
-        served = up.enter_context(ours(place, config))
+        served = up.enter_context(ours(place, config, backend))
         for name, url in addresses(served).items():
 
             def parts(front=name == "front"):

@@ -79,14 +79,15 @@ class Place:
 
 
 @contextlib.contextmanager
-def ours(place: Place, config: Path | None = None) -> Iterator[Serving]:
+def ours(place: Place, config: Path | None = None, backend: str = "torch") -> Iterator[Serving]:
     """``tzk serve`` with archives of the model, on free ports.
 
     Args:
         config: TorchServe's configuration, tzk's own when left out.
+        backend: of the archives.
     """
     store = place.folder / "store"
-    archive(place.run, store)
+    archive(place.run, store, backend=backend)
     settings = Settings(
         model_store=store,
         port=0,

@@ -26,6 +26,7 @@ from torch import Tensor
 from .conditional import Draw, Observations
 from .densities import standard_normal
 from .errors import InvalidRequest
+from .found import Found
 from .lineage import Lineage
 from .randomness import Rows
 from .smc import NotReached, anneal
@@ -120,7 +121,8 @@ class Composition(Observations):
             if depth == 0:
                 noise = self.temperature * noise
             t = tzk.flow.decode(decoder.transform(noise, t))[0]
-        return Draw(t, chain, source.seeds, None, smallest, False)
+        found = Found(None, sizes.tolist(), [False] * len(source))
+        return Draw(t, chain, source.seeds, found)
 
     @property
     def _title(self) -> str:

@@ -11,6 +11,7 @@ from torch.distributions import Distribution, constraints
 
 from .densities import standard_normal
 from .errors import InvalidRequest
+from .found import Found, ToldOfFound
 from .likelihood import estimate
 from .lineage import Lineage
 from .randomness import Rows, fresh_seed, rows
@@ -22,15 +23,13 @@ __all__ = ["Conditional", "Draw", "Observations", "Prior"]
 
 
 @dataclass
-class Draw:
+class Draw(ToldOfFound):
     """What a call of ``draw`` returns."""
 
     images: Tensor  # t, (n, *observation shape)
     codes: list[Tensor]  # (n, C_j) for each step of the path, root first; empty for the prior
     seeds: list[int]  # one a row: n = 1 with that seed gives that row again
-    acceptance_rate: float | None  # accepted ÷ tried; None where nothing is accepted or not
-    effective_sample_size: float | None  # of the rows that resampled by importance
-    exact: bool  # whether these are draws from the model's conditional itself
+    found: Found  # how, row by row
 
 
 class Observations(Distribution):
@@ -90,7 +89,7 @@ class Prior(Observations):
     @torch.no_grad()
     def _draw(self, source: Rows) -> Draw:
         t, _ = self.model.flow.decode(self._latent_noise(source))
-        return Draw(t, [], source.seeds, None, None, self.temperature == 1.0)
+        return Draw(t, [], source.seeds, Found.unasked(len(source), self.temperature == 1.0))
 
 
 class Conditional(Observations):
@@ -150,11 +149,11 @@ class Conditional(Observations):
         codes = self.lineage.ascend(accepted.codes, noise)
         z = self.lineage.decoder.transform(self._latent_noise(source), codes[0])
         t, _ = self.model.flow.decode(z)
-        return Draw(
-            t,
-            codes,
-            source.seeds,
-            None if self.paper_sampler else accepted.acceptance_rate,
-            accepted.effective_sample_size,
-            accepted.exact and self.temperature == 1.0,
+        sizes = accepted.sample_sizes
+        plain = self.temperature == self.code_temperature == 1.0 and not self.paper_sampler
+        found = Found(
+            None if self.paper_sampler else accepted.tries,
+            sizes,
+            [plain and size is None for size in sizes],
         )
+        return Draw(t, codes, source.seeds, found)

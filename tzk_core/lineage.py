@@ -34,9 +34,8 @@ class AcceptedCodes(NamedTuple):
     """Codes drawn from p(c ∣ e) by acceptance."""
 
     codes: Tensor  # (B, C)
-    acceptance_rate: float  # accepted ÷ tried
-    exact: bool  # False if some row ran out of tries and resampled by importance
-    effective_sample_size: float | None  # the smallest of the rows that resampled
+    tries: list[int]  # of each row
+    sample_sizes: list[float | None]  # effective, of each row that ran out of tries and resampled
 
 
 class Lineage:
@@ -97,7 +96,7 @@ class Lineage:
 
         Each row tries candidates from its own generator until one is accepted. A row that runs
         out of tries takes one of its candidates with probability ∝ p_dec(e∣c) (importance
-        resampling), and the result is no longer exact.
+        resampling), and is no longer exact.
 
         Args:
             rows: one generator a row.
@@ -112,10 +111,12 @@ class Lineage:
             flat = (temperature * noise).reshape(-1, size)
             return kind.code_prior.transform(flat).reshape(noise.shape)
 
+        none: list[float | None] = [None] * len(rows)
         if shortcut:
-            return AcceptedCodes(candidates(rows, 1)[:, 0], 1.0, False, None)
+            return AcceptedCodes(candidates(rows, 1)[:, 0], [1] * len(rows), none)
         chosen = torch.empty(len(rows), size, dtype=where.dtype, device=where.device)
-        waiting, tried, history, ess = list(range(len(rows))), 0, {}, None
+        tries, sample_sizes, history = [0] * len(rows), none, {}
+        waiting = list(range(len(rows)))
         for _ in range(ROUNDS):
             active = rows[waiting]
             c = candidates(active, TRIES_A_ROUND)
@@ -125,10 +126,11 @@ class Lineage:
             found = accepted.any(1)
             first = accepted.to(torch.int8).argmax(1)
             picked = c[torch.arange(len(waiting), device=c.device), first]
-            tried += int(torch.where(found, first + 1, TRIES_A_ROUND).sum())
+            tried = torch.where(found, first + 1, TRIES_A_ROUND).tolist()
             still = []
-            for i, row in enumerate(waiting):
-                if found[i]:
+            for i, (row, there) in enumerate(zip(waiting, found.tolist(), strict=True)):
+                tries[row] += tried[i]
+                if there:
                     chosen[row] = picked[i]
                 else:
                     history.setdefault(row, []).append((c[i], log_p[i]))
@@ -142,11 +144,8 @@ class Lineage:
             u = rows[[row]].uniform(dtype=where.dtype, device=where.device)
             index = torch.searchsorted(weights.cumsum(0), u).clamp(max=len(weights) - 1)
             chosen[row] = c[index[0]]
-            size_of = float(1 / weights.square().sum())
-            ess = size_of if ess is None else min(ess, size_of)
-        rate = (len(rows) - len(waiting)) / max(tried, 1)
-        exact = not waiting and temperature == 1.0
-        return AcceptedCodes(chosen, rate, exact, ess)
+            sample_sizes[row] = float(1 / weights.square().sum())
+        return AcceptedCodes(chosen, tries, sample_sizes)
 
     def ascend(self, deepest: Tensor, noise: list[Tensor]) -> list[Tensor]:
         """(c¹, …, c^m) from c^m by the decoders; ``noise[j]`` (B, C_j) makes c^{j+1} into c^j."""

@@ -15,8 +15,8 @@ from tzk_core.conditional import Draw, Observations, Prior
 from tzk_core.data.decoding import encode_png
 from tzk_core.data.quantisation import nll_nats, to_pixels
 from tzk_core.errors import InvalidRequest, TzkError
+from tzk_core.found import Found, ToldOfFound
 from tzk_core.randomness import Rows
-from tzk_core.service.acceptance import Acceptance, of_draw, of_seeds, together
 from tzk_core.service.answers import Reasons, SampleAnswer, Sampled, finite
 from tzk_core.service.isolation import attempted, in_groups
 from tzk_core.service.paths import must_know
@@ -33,12 +33,13 @@ __all__ = ["Samples", "sample"]
 
 
 @dataclass(frozen=True)
-class Samples:
+class Samples(ToldOfFound):
     """The images that one request gave.
 
     Args:
         pixels: uint8, (n, C, H, W).
         seeds: one an image.
+        found: how each was.
         nlls: −log p of each picture in nats, for the formats that tell it, else empty.
     """
 
@@ -46,9 +47,7 @@ class Samples:
     seeds: list[int]
     path: str | None
     temperature: float
-    acceptance_rate: float | None
-    effective_sample_size: float | None
-    exact: bool
+    found: Found
     nlls: list[float] = field(default_factory=list)
 
     def png(self, *, as_grid: bool = False) -> bytes:
@@ -135,10 +134,9 @@ def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
     seeds = [seed for work in group for seed in work.seeds]
     several = [seeds[part] for part in parts(len(seeds))] if asked.several else None
     pixels, usable, found = _drawn(distribution, several or filled_seeds(seeds), len(seeds))
-    acceptances = _acceptances(distribution, group, found)
     nlls = iter(_nlls(model, group, pixels))
     results, start = [], 0
-    for work, acceptance in zip(group, acceptances, strict=True):
+    for work in group:
         part = slice(start, start + work.asked.n)
         start = part.stop
         told = [next(nlls) for _ in work.seeds] if _tells(work) else []
@@ -151,9 +149,7 @@ def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
                 seeds=work.seeds,
                 path=work.asked.title,
                 temperature=work.asked.temperature,
-                acceptance_rate=acceptance.rate,
-                effective_sample_size=acceptance.effective_sample_size,
-                exact=acceptance.exact,
+                found=found[part],
                 nlls=told,
             )
         )
@@ -162,8 +158,8 @@ def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
 
 def _drawn(
     distribution: Observations, pieces: Iterable[list[int]], count: int
-) -> tuple[torch.Tensor, torch.Tensor, list[Acceptance]]:
-    """Pictures of the pieces' seeds, which of them are finite, and how each piece was found.
+) -> tuple[torch.Tensor, torch.Tensor, Found]:
+    """Pictures of the pieces' seeds, which of them are finite, and how each was found.
 
     What stays of a piece is a byte an element: the floating point of thousands of images, their
     codes and latent states would not fit beside the model.
@@ -176,9 +172,9 @@ def _drawn(
         draw = _draw(distribution, piece)
         usable.append(torch.isfinite(draw.images).flatten(1).all(1).cpu())
         pixels.append(to_pixels(torch.nan_to_num(draw.images)).cpu())
-        found.append(of_draw(draw))
+        found.append(draw.found)
         del draw  # before the next is made
-    return torch.cat(pixels)[:count], torch.cat(usable)[:count], found
+    return torch.cat(pixels)[:count], torch.cat(usable)[:count], Found.joined(found)[:count]
 
 
 def _tells(work: _Work) -> bool:
@@ -202,19 +198,6 @@ def _draw(distribution: Observations, seeds: list[int]) -> Draw:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LowSampleSize)  # the answer's notes say it
         return distribution.draw(len(seeds), rows=Rows(seeds))
-
-
-def _acceptances(
-    distribution: Observations, group: list[_Work], found: list[Acceptance]
-) -> list[Acceptance]:
-    """Of each request's own seeds, where its answer tells of it."""
-    whole = together(found)
-    if len(group) == 1 or whole.rate is None:  # nothing was refused, so all are alike
-        return [whole] * len(group)
-    resampled = whole.effective_sample_size is not None  # of which a header tells too
-    return [
-        of_seeds(distribution, work.seeds) if resampled or _tells(work) else whole for work in group
-    ]
 
 
 def _nlls(model: TzK, group: list[_Work], pixels: torch.Tensor) -> list[float]:

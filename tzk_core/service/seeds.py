@@ -46,10 +46,6 @@ def parts(count: int) -> Iterator[slice]:
 
 
 def filled_seeds(seeds: Sequence[int]) -> Iterator[list[int]]:
-    """``seeds`` in lists of fixed sizes, the last filled up with its own over again.
-
-    So what is counted on the way (codes accepted, the smallest effective sample size) is of these
-    seeds' images alone.
-    """
+    """``seeds`` in lists of fixed sizes, the last filled up with its own over again."""
     for part, size in filled(len(seeds), ROWS_AT_ONCE):
         yield list(islice(cycle(seeds[part]), size))
