@@ -38,6 +38,8 @@ from tzk_core.errors import UsageError, WorkFailed
 from tzk_core.files import write_aside
 from tzk_core.model import TzK
 from tzk_core.randomness import derived
+from tzk_core.service.usual import HELD_OUT
+from tzk_core.training.dataset import Dataset
 from tzk_core.training.progress import Reporter
 from tzk_core.training.recipe import load_recipe, parse_recipe
 from tzk_core.training.run import is_finished, read_data, train
@@ -47,6 +49,7 @@ from tzk_core.typicality_statistics import forward, statistic_names, statistics
 __all__ = ["auroc", "bootstrap", "typicality"]
 
 BATCH = 128
+FRESH = 1500
 SCORES = {
     "typicality": "typicality",
     "likelihood": "low log p(t)",
@@ -66,6 +69,8 @@ class Own(NamedTuple):
     fitted: Typicality
     calibration: Tensor  # statistics of the second part of the held-out images
     report: Tensor  # of the third
+    held_out: np.ndarray  # log p(t) in nats that the model has stored, sorted
+    fresh: np.ndarray  # that of other held-out images
 
 
 @click.command(cls=Script)
@@ -122,7 +127,7 @@ def typicality(
             values = _values(own, own_name, other, source, limit, validation, seed)
             if values is not None:
                 scored[other] = scores(own, values)
-        report["models"][own_name] = _uniform(own, scored[own_name]["typicality"], validation)
+        report["models"][own_name] = _uniform(own, scored[own_name], validation)
         for other in scored:
             if other != own_name:
                 generator = np.random.default_rng([seed, len(report["pairs"])])
@@ -162,7 +167,21 @@ def _own(folder: Path, device: str) -> Own:
         fitted = Typicality.fit(statistic_names(model), first, second)
     except ValueError as error:
         raise WorkFailed(f"{folder}: {error}") from error
-    return Own(model, fitted, second, third)
+    stored = np.sort(model.statistics[HELD_OUT])
+    fresh = _fresh(model, held_out, len(stored), recipe.seed)
+    return Own(model, fitted, second, third, stored, fresh)
+
+
+@torch.no_grad()
+def _fresh(model: TzK, held_out: Dataset, stored: int, seed: int) -> np.ndarray:
+    """log p(t) of held-out images that are not among those whose log p(t) the model has stored."""
+    index = torch.randperm(len(held_out), generator=derived(seed, "held out"))[stored:][:FRESH]
+    noise = derived(seed, "percentile")
+    log_p = [
+        model.prior.log_prob(held_out.observations(part, noise).to(model.device)).cpu()
+        for part in index.split(BATCH)
+    ]
+    return torch.cat(log_p).numpy()
 
 
 @torch.no_grad()
@@ -261,23 +280,47 @@ def compare(
     return found
 
 
-def _uniform(own: Own, own_scores: np.ndarray, validation: bool) -> dict[str, Any]:
-    """How uniform typicality is on held-out and test images, with what chance alone would give."""
-    calibration = len(own.calibration)
-
-    def told(tails: Tensor) -> dict[str, Any]:
-        # The 95 % point of the two-sample distance: the ranks are those of a finite sample too.
-        chance = 1.358 * math.sqrt(1 / len(tails) + 1 / calibration)
-        return {
-            "images": len(tails),
-            "distance": round(ks_uniform(tails), 4),
-            "chance": round(chance, 4),
-        }
-
-    found = {"calibration": calibration, "held_out": told(own.fitted.tail(own.report))}
+def _uniform(own: Own, scored: dict[str, np.ndarray], validation: bool) -> dict[str, Any]:
+    """How uniform typicality and percentile are on held-out and on test images."""
+    calibration, stored = len(own.calibration), len(own.held_out)
+    found = {
+        "calibration": calibration,
+        "held_out": _distance(own.fitted.tail(own.report).numpy(), calibration),
+        "percentile": {
+            "stored": stored,
+            "held_out": _distance(percentiles(own, own.fresh), stored),
+        },
+    }
     if not validation:
-        found["test"] = told(torch.from_numpy(-own_scores))
+        found["test"] = _distance(-scored["typicality"], calibration)
+        dims = math.prod(own.model.observation_shape)
+        log_p = -nats_of_bits(scored["likelihood"], dims)
+        found["percentile"]["test"] = _distance(percentiles(own, log_p), stored)
     return found
+
+
+def percentiles(own: Own, log_p: np.ndarray) -> np.ndarray:
+    """The share of the stored log p(t) at or below each, as `tzk_nll` answers it, /100."""
+    return np.searchsorted(own.held_out, log_p, side="right") / len(own.held_out)
+
+
+def nats_of_bits(bits: np.ndarray, dims: int) -> np.ndarray:
+    """−log p(t) in nats of bits/dim of the 256-level image."""
+    return (bits - 8) * dims * math.log(2)
+
+
+def _distance(ranks: np.ndarray, reference: int) -> dict[str, Any]:
+    """From uniform, with what chance alone would give.
+
+    Args:
+        ranks: in [0, 1].
+        reference: images that they are ranks among: the 95 % point is that of two samples.
+    """
+    return {
+        "images": len(ranks),
+        "distance": round(ks_uniform(torch.from_numpy(ranks)), 4),
+        "chance": round(1.358 * math.sqrt(1 / len(ranks) + 1 / reference), 4),
+    }
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -305,17 +348,18 @@ def markdown(report: dict[str, Any]) -> str:
         f"{len(TARGETS)} scores{': ' if behind else ''}{'; '.join(behind)}.\n"
     )
     lines += [
-        "Kolmogorov–Smirnov distance of typicality from uniform (what chance alone exceeds once in "
-        "20 times):\n",
-        "| trained on | held-out images | test images |",
-        "|---|---|---|",
+        "Kolmogorov–Smirnov distance from uniform (what chance alone exceeds once in 20 times), of "
+        "typicality and of the percentile, on images that neither is ranked among:\n",
+        "| trained on | typicality, held-out images | test images | percentile, held-out images | "
+        "test images |",
+        "|---|---|---|---|---|",
     ]
     for name, model in report["models"].items():
         cells = [
-            f"{model[part]['distance']:.3f} ({model[part]['chance']:.3f}), "
-            f"{model[part]['images']:,} images"
-            if part in model
+            f"{of[part]['distance']:.3f} ({of[part]['chance']:.3f}), {of[part]['images']:,} images"
+            if part in of
             else "–"
+            for of in (model, model["percentile"])
             for part in ("held_out", "test")
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")

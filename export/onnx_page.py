@@ -85,8 +85,8 @@ log_prob, level_terms, log_det, z = session.run(None, {"image": image, "noise": 
 
 `tzk archive RUN --backend onnx` writes archives whose workers run the t-flow and the networks
 on images by onnxruntime; `--backend compile` lets torch.compile do it (the workers need a C++
-compiler). The answers are those of `--backend torch` to the tolerance of the design (log p to 1e-5 of
-itself, pixels to a grey level in 0.1 % of them), which `pytest -m slow
+compiler). The answers are those of `--backend torch` to the tolerance of the design (log p to
+1e-5 of itself, pixels to a grey level in 0.1 % of them), which `pytest -m slow
 tests/export/test_backends_served.py` compares through the real server, for onnxruntime with the
 model in the box too.
 
