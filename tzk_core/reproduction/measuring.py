@@ -12,10 +12,10 @@ from ..evaluation.figures import mean_of
 from ..evaluation.held_out import Figure
 from ..evaluation.likelihoods import Measured, likelihood_rows, measure_rows
 from .paper import BITS, Said
-from .rows import Row, claim_row, likelihood_row
+from .rows import NONE, Row, claim_row, likelihood_row, other_row
 from .work import Work
 
-__all__ = ["Prior", "kind_rows", "prior_of", "prior_row"]
+__all__ = ["Prior", "against_baseline", "compared", "kind_rows", "prior_of", "prior_row"]
 
 _TAGS = ["prior", "root", "child", "class"]  # of rows, in the order in which they are shown
 
@@ -36,10 +36,14 @@ class Prior:
         return -self.found.log_prob / (self.dims * math.log(2))
 
 
-def prior_of(work: Work, run: str, data: str) -> Prior:
-    """p(t) of a data set's test images: the same images and noise for every run of one shape."""
+def prior_of(work: Work, run: str, data: str, images: int | None = None) -> Prior:
+    """p(t) of a data set's test images: the same images and noise for every run of one shape.
+
+    Args:
+        images: as many; those of the settings by default.
+    """
     model = work.model(run)
-    source = work.test(run, data, work.settings.prior_images)
+    source = work.test(run, data, images or work.settings.prior_images)
     asked = likelihood_rows(model, None, [], len(source.test))
     tick = work.task(f"p(t) of {data}", len(source.test))
     native = torch.from_numpy(source.test.native_dims)
@@ -64,19 +68,22 @@ def kind_rows(
     kind: str,
     where: str,
     own: list[tuple[str, Tensor]] | None = None,
-    claims: bool = True,
+    claim: str | None = None,
+    gains: bool = True,
 ) -> tuple[list[Row], list[Measured]]:
     """Rows of p(t | kind) on a data set's test images by every estimator, and of p(t) there.
 
-    Then what the paper claims, that the kind is better than p(t), first by the paper's own
-    estimator, then by a likelihood: the importance bound must beat p(t) by more than −log p(e = 1),
-    which any kind that is consistent with p(t) gains for nothing.
+    Then by how much the kind is better than p(t), first by the paper's own estimator, then by a
+    likelihood: the importance bound must beat p(t) by more than −log p(e = 1), which any kind that
+    is consistent with p(t) gains for nothing.
 
     Args:
         kind: the root kind that all of the images have.
         where: the claim stands in the paper.
         own: (path of a class, index of the images that have it), which adds rows of p(t | class).
-        claims: whether the two rows of the claim are wanted.
+        claim: what the paper says of the kind and its own t-flow; None where it compares it with
+            no p(t), so that the gain has no verdict.
+        gains: whether the two rows of the gain are wanted.
     """
     model = work.model(run)
     source = work.test(run, data, work.settings.images)
@@ -98,51 +105,69 @@ def kind_rows(
         if ask.tag == "prior":
             what += ", the same images as below"
         rows.append(likelihood_row(what, own_said, one.row, told, conditions))
-    if claims:
-        bounds = (None, max(work.settings.draws))
-        own_found = [
-            each
-            for ask, each in zip(asked, found, strict=True)
-            if ask.tag == "root" and each.row.draws in bounds
-        ]
-        rows += _claims(work, run, data, said, kind, where, found[0], own_found)
+    if gains:
+        rows += _gains(work, run, data, claim, kind, where, found)
     return rows, found
 
 
-def _claims(
+def against_baseline(
+    work: Work, run: str, data: str, found: list[Measured], baseline: str, claim: str, where: str
+) -> list[Row]:
+    """That a kind is better than p(t) of a larger t-flow of its data set alone.
+
+    Args:
+        found: what :func:`kind_rows` measured, of images of the baseline's own shape.
+        baseline: its run.
+    """
+    prior = prior_of(work, baseline, data, work.settings.images)
+    told = work.told_of(run, data)
+    conditions = work.conditions(run, baseline, test=[data])
+    rows = []
+    for each in compared(found, data, work):
+        gain = _gain(each.log_prob, prior.found.log_prob, 0.0, prior.dims)
+        what = f"p(t|{data}) better than p(t) of {baseline} on {data}"
+        rows.append(claim_row(what, claim, where, _estimator(each), gain, told, conditions))
+    return rows
+
+
+def compared(found: list[Measured], kind: str, work: Work) -> list[Measured]:
+    """p(t | kind) by reconstruction, then by the importance bound of most draws."""
+    wanted = (None, max(work.settings.draws))
+    own = [m for m in found if m.row.distribution == f"p(t|{kind})" and m.row.draws in wanted]
+    return sorted(own, key=lambda m: m.row.draws or 0)
+
+
+def _estimator(found: Measured) -> str:
+    draws = found.row.draws
+    return f"importance, N = {draws}" if draws else found.row.estimator
+
+
+def _gains(
     work: Work,
     run: str,
     data: str,
-    said: Said | None,
+    claim: str | None,
     kind: str,
     where: str,
-    prior: Measured,
     found: list[Measured],
 ) -> list[Row]:
-    """That a kind is better than p(t): by the reconstruction, then by the importance bound."""
-    model = work.model(run)
-    dims, paper = math.prod(model.observation_shape), "better than p(t)"
-    if said is not None:
-        paper = f"{said.figure:g}, {paper}"
-    rows = []
-    for each in sorted(found, key=lambda m: m.row.draws or 0):
-        what, name, credit = f"p(t|{kind}) better than p(t) on {data}", each.row.estimator, 0.0
+    """By how much a kind is better than p(t): by reconstruction, then by the importance bound."""
+    model, told = work.model(run), work.told_of(run, data)
+    dims, rows = math.prod(model.observation_shape), []
+    prior = found[0]
+    for each in compared(found, kind, work):
+        what, credit = f"p(t|{kind}) better than p(t) on {data}", 0.0
         if each.row.draws:
             credit = -math.log(float(model.find(kind).existence))
             what += " by more than −log p(e = 1)"
-            name = f"importance, N = {each.row.draws}"
         gain = _gain(each.log_prob, prior.log_prob, credit, dims)
-        rows.append(
-            claim_row(
-                what,
-                paper,
-                where,
-                name,
-                gain,
-                work.told_of(run, data),
-                work.conditions(run, test=[data]),
-            )
-        )
+        estimator = _estimator(each)
+        if claim is None:
+            why = "the paper does not compare the kind with its own t-flow"
+            rows.append(other_row(what, NONE, NONE, estimator, gain, told, why, places=4))
+        else:
+            conditions = work.conditions(run, test=[data])
+            rows.append(claim_row(what, claim, where, estimator, gain, told, conditions))
     return rows
 
 

@@ -38,11 +38,15 @@ An experiment is one command; `tzk reproduce --list` names them all:
 
 `--scale full` is the paper's architecture and data, by the recipes `recipes/paper/NAME.yaml`;
 `--scale small` is what 25 minutes of two processor cores can do (`NAME-small.yaml`), with every
-structural element kept: three levels, z-flows of 4 steps, codes of 10 and 2 elements, frozen
-t-flows, kinds trained at once. A run that is finished in `--out` is taken, whichever experiment
-trained it; `--resume` goes on with one that was interrupted (of kinds that are fitted in parallel
-those that were not done begin anew), and `--only RUN` trains one of an experiment's runs and
-measures what needs no other. `--set RECIPE:KEY=VALUE` changes a recipe, and the results say so.
+structural element kept: three levels, z-flows and code flows of 4 steps, codes of 10 and 2
+elements, frozen t-flows, kinds trained at once. Networks are smaller, and two things are otherwise
+than in the paper, since with so little training its codes stay unused without them: the objective
+is the evidence bound, and z-flows see the code (each run's line names all that differs).
+
+A run that is finished in `--out` is taken, whichever experiment trained it; `--resume` goes on with
+one that was interrupted (of kinds that are fitted in parallel those that were not done begin anew),
+and `--only RUN` trains one of an experiment's runs and measures what needs no other. `--set
+RECIPE:KEY=VALUE` changes a recipe, and the results say so.
 
 Images come from the hub by their short names, or from where `--data NAME=SOURCE` says.
 `--stand-in NAME=SOURCE` takes other images in the place of a data set, `--stand-in NAME=none`

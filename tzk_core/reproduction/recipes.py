@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..config import KnowledgeConfig
 from ..errors import UsageError
 from ..training.recipe import Recipe, load_recipe, parse_recipe
 from .data import PaperData
@@ -57,17 +58,18 @@ def smaller(recipe: Recipe, full: Recipe) -> tuple[str, ...]:
             f"{paper_flow.levels} × {paper_flow.steps} of {paper_flow.width}"
         )
     if any(source.tells for source in full.data.sources):
-        kind, paper_kind = recipe.model.knowledge, full.model.knowledge
-        if kind != paper_kind:
-            found.append(f"kinds of width {kind.z_width} for {paper_kind.z_width}")
-        if recipe.model.child_knowledge != full.model.child_knowledge and any(
-            source.classes or source.binary_digits for source in full.data.sources
-        ):
-            found.append("other sizes of the kinds of codes")
-        own = {stage.objective.name for stage in recipe.stages if stage.train != "flow"}
-        theirs = {stage.objective.name for stage in full.stages if stage.train != "flow"}
-        if own != theirs:
-            found.append(f"objective {', '.join(sorted(own))} for {', '.join(sorted(theirs))}")
+        found += _other_fields("kinds", recipe.model.knowledge, full.model.knowledge)
+        if any(source.classes or source.binary_digits for source in full.data.sources):
+            ours, theirs = recipe.model.child_knowledge, full.model.child_knowledge
+            found += _other_fields("kinds of codes", ours, theirs)
+        named, paper_named = (
+            {stage.objective.name for stage in each.stages if stage.train != "flow"}
+            for each in (recipe, full)
+        )
+        if named != paper_named:
+            found.append(
+                f"objective {', '.join(sorted(named))} for {', '.join(sorted(paper_named))}"
+            )
     seen, paper_seen = _images_seen(recipe), _images_seen(full)
     if seen < paper_seen:
         found.append(f"{seen:,} images seen for {paper_seen:,}")
@@ -91,6 +93,15 @@ def check_overrides(overrides: Iterable[str], names: Iterable[str]) -> None:
     for owner, text in map(_addressed, overrides):
         if owner is not None and owner not in known:
             raise UsageError(f"--set {owner}:{text}: no such recipe; there are {', '.join(known)}")
+
+
+def _other_fields(what: str, ours: KnowledgeConfig, paper: KnowledgeConfig) -> list[str]:
+    """The fields in which kinds differ, each with ours and the paper's."""
+    mine, theirs = ours.model_dump(), paper.model_dump()
+    told = [
+        f"{name} {mine[name]} for {theirs[name]}" for name in mine if mine[name] != theirs[name]
+    ]
+    return [f"{what} with {', '.join(told)}"] if told else []
 
 
 def _images_seen(recipe: Recipe) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ def reproduce(
     """Trains the runs of an experiment, measures them, and writes the table.
 
     Runs that are finished in ``out/runs`` are taken, whichever experiment trained them; parts that
-    were measured of the same weights with the same settings are kept.
+    were measured of the same weights by the same code with the same settings are kept.
 
     Args:
         name: of :data:`~tzk_core.reproduction.EXPERIMENTS`.
@@ -156,7 +158,19 @@ def _key(part: Part, work: Work) -> dict[str, Any]:
         "seed": work.measuring_seed,
         "data": [sorted(work.data.given.items()), sorted(work.data.stand_ins.items())],
         "tzk": __version__,
+        "code": _code(),
     }
+
+
+@cache
+def _code() -> str:
+    """The SHA-256 of what measures: figures of older code are not taken for those of this."""
+    here = Path(__file__).parent
+    files = [*here.rglob("*.py"), *(here.parent / "evaluation").rglob("*.py")]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.relative_to(here.parent).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _facts(experiment: Experiment, work: Work) -> dict[str, Any]:

@@ -119,10 +119,18 @@ def claim_row(
 
 
 def other_row(
-    what: str, paper: str, where: str, estimator: str, ours: Figure, data: str, why: str
+    what: str,
+    paper: str,
+    where: str,
+    estimator: str,
+    ours: Figure,
+    data: str,
+    why: str,
+    *,
+    places: int = 3,
 ) -> Row:
     """A figure that the paper's cannot be compared with, and why."""
-    shown = f"{value(ours)} {ours.unit}"
+    shown = f"{value(ours, places)} {ours.unit}"
     verdict = not_comparable(why)
     return Row(what, paper, where, estimator, shown, NONE, data, verdict, {ours.unit: ours})
 

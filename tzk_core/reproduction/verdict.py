@@ -10,12 +10,12 @@ A figure (`figure_verdict`), in this order:
    uses.
 4. *not comparable*, if it is worse, and the model or its training is smaller than the paper's or
    learned from stand-ins: a smaller model that is worse says nothing about the larger one.
-5. *not reproduced* otherwise.
+5. *not reproduced* otherwise, and where ours is not finite.
 
 A claim (`claim_verdict`), which compares figures of ours and so can be tested at any size:
 *reproduced*, if the difference has the sign that the paper claims by more than two standard errors,
-*not reproduced* otherwise. That the models were smaller, or learned from stand-ins, is told beside
-it.
+*not comparable*, if it was measured once, *not reproduced* otherwise. That the models were smaller,
+or learned from stand-ins, is told beside it.
 """
 
 from __future__ import annotations
@@ -104,12 +104,13 @@ def figure_verdict(said: Said, ours: Mapping[str, Figure], conditions: Condition
         return not_comparable(f"test images stand in for {', '.join(conditions.tested)}")
     if conditions.replaced and said.unit == BITS:
         return not_comparable(f"stand-ins for {', '.join(conditions.replaced)} in training")
+    told = conditions.told
     if any(not math.isfinite(each.mean) for each in ours.values()):
-        return Verdict(NOT_REPRODUCED, "ours is not finite")
+        why = "ours is not finite"
+        return not_comparable(f"{why}, but {told}") if told else Verdict(NOT_REPRODUCED, why)
     gaps = {unit: _shortfall(said, each) for unit, each in ours.items()}
     reached = [unit for unit, gap in gaps.items() if gap <= _tolerance(said, ours[unit])]
     missed = [unit for unit in gaps if unit not in reached]
-    told = conditions.told
     if not missed:
         why = _amount(-max(gaps.values()), said.unit)
         return Verdict(REPRODUCED, f"{why}, although {told}" if told else why)

@@ -42,7 +42,7 @@ def _flow(work: Work) -> Outcome:
 
 def _likelihoods(work: Work) -> Outcome:
     said = SAID["cifar-bits cifar10"]
-    found, _ = kind_rows(work, RUN, KIND, said, kind=KIND, where="4.4", claims=False)
+    found, _ = kind_rows(work, RUN, KIND, said, kind=KIND, where="4.4", gains=False)
     return Outcome(found, [samples(work, RUN, KIND)])
 
 
