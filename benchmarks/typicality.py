@@ -100,6 +100,9 @@ def typicality(
 ) -> None:
     """AUROC of typicality and of simpler scores, with 95 % bootstrap intervals."""
     sets, known = _named(trained), _named(trained) | _named(others)
+    for name, source in sets.items():
+        if not validation and "test" not in splits(source):
+            raise UsageError(f"{name}: {source} has no test images; name it with --other")
     began, out = time.monotonic(), out or models
     report: dict[str, Any] = {
         "tzk": __version__,
@@ -181,7 +184,7 @@ def _fresh(model: TzK, held_out: Dataset, stored: int, seed: int) -> np.ndarray:
         model.prior.log_prob(held_out.observations(part, noise).to(model.device)).cpu()
         for part in index.split(BATCH)
     ]
-    return torch.cat(log_p).numpy()
+    return torch.cat(log_p or [torch.empty(0)]).numpy()
 
 
 @torch.no_grad()
@@ -286,11 +289,10 @@ def _uniform(own: Own, scored: dict[str, np.ndarray], validation: bool) -> dict[
     found = {
         "calibration": calibration,
         "held_out": _distance(own.fitted.tail(own.report).numpy(), calibration),
-        "percentile": {
-            "stored": stored,
-            "held_out": _distance(percentiles(own, own.fresh), stored),
-        },
+        "percentile": {"stored": stored},
     }
+    if len(own.fresh):
+        found["percentile"]["held_out"] = _distance(percentiles(own, own.fresh), stored)
     if not validation:
         found["test"] = _distance(-scored["typicality"], calibration)
         dims = math.prod(own.model.observation_shape)

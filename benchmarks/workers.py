@@ -49,7 +49,7 @@ class RouterHandler(base.BaseHandler):
 
     def initialize(self, context):
         super().initialize(context)
-        found = [set(agreeing_sizes(self.service.model, name, 16)) for name in ENDPOINTS]
+        found = [set(agreeing_sizes(self.service.model, name)) for name in ENDPOINTS]
         self.sizes = tuple(set.intersection(*found))
         with using(self.sizes):
             for name in ENDPOINTS:

@@ -20,7 +20,7 @@ from tzk_core.hub import WEIGHTS, sha256
 from tzk_core.service.faults import device_lost
 from tzk_core.service.loading import load_as_served
 from tzk_core.service.service import Service
-from tzk_core.service.sizes import SIZES, using
+from tzk_core.service.sizes import using
 from tzk_core.service.warm import agreeing_sizes, first_request
 from tzk_core.service.wire import RawAnswer, RawRequest, normalised
 
@@ -51,9 +51,7 @@ class BaseHandler:
         _check_weights(folder, manifest)
         device = _device(context.system_properties.get("gpu_id"))
         self.service, backend = load_as_served(folder, device, manifest.get("tzk"))
-        batch = int(context.system_properties.get("batch_size") or 1)
-        most = batch if device.type == "cpu" else max(SIZES)
-        self.sizes = agreeing_sizes(self.service.model, self.endpoint, most)
+        self.sizes = agreeing_sizes(self.service.model, self.endpoint)
         with using(self.sizes):
             first_request(self.service, self.endpoint)
         log.info(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Interpolation", "interpolate"]
 
+POINTS_AT_ONCE = 64
+
 
 @dataclass
 class Interpolation:
@@ -72,7 +74,7 @@ def interpolate(
         z, _ = model.flow.encode(corners)
         if space == "z":
             points = _sheet(z, height, breadth, mix)
-            images, log_det = model.flow.decode(points)
+            images, log_det = _decoded(model, points)
             return Interpolation(images, standard_normal(points) - log_det, (height, breadth))
         kind = lineage.nodes[0][1]
         noise = rows(generator, len(corners)).normal(
@@ -83,9 +85,16 @@ def interpolate(
         epsilon = _sheet(decoder.noise(z, c), height, breadth, mix)
         c = _sheet(c, height, breadth, mix)
         points = decoder.transform(epsilon, c)
-        images, log_det = model.flow.decode(points)
+        images, log_det = _decoded(model, points)
         log_prob = decoder.log_prob(points, c) - log_det
         return Interpolation(images, log_prob, (height, breadth))
+
+
+def _decoded(model: TzK, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Images and log-determinants of points in z; a large sheet would not fit beside the model."""
+    found = [model.flow.decode(part) for part in points.split(POINTS_AT_ONCE)]
+    images, log_dets = zip(*found, strict=True)
+    return torch.cat(images), torch.cat(log_dets)
 
 
 def _sides(steps: int | tuple[int, int], corners: int) -> tuple[int, int]:

@@ -131,7 +131,7 @@ def test_a_model_of_codes_is_refused(call, tmp_path):
     model.save_pretrained(tmp_path / "codes")
     assert "not a model of images" in call(tmp_path / "codes", code=1).output
     with pytest.raises(ModelUnavailable):
-        variants.made_ready("torch", tmp_path / "codes", torch.device("cpu"), 1, tmp_path)
+        variants.made_ready("torch", tmp_path / "codes", torch.device("cpu"), tmp_path)
 
 
 def test_the_command_offers_what_the_library_has():

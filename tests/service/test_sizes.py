@@ -109,7 +109,7 @@ def test_sizes_that_agree_on_a_gpu(endpoint):
 
     repeatable()
     model = tiny_model().cuda()
-    sizes = agreeing_sizes(model, endpoint, max(SIZES))
+    sizes = agreeing_sizes(model, endpoint)
     assert REFERENCE in sizes
     with using(sizes), torch.inference_mode():
         assert first_request(Service(model), endpoint) == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -157,12 +158,30 @@ def test_wrong_options(one_archive, options, said):
         Server(Settings(model_store=one_archive, **({"port": 0} | options))).__enter__()
 
 
-def test_workers_share_the_processors(monkeypatch):
+def test_workers_share_the_processors(monkeypatch, tmp_path):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert Settings().environment(1)["OMP_NUM_THREADS"] == str(cores)
-    assert Settings().environment(1000)["OMP_NUM_THREADS"] == "1"
-    assert Settings(threads=3).environment(4)["OMP_NUM_THREADS"] == "3"
+    config = tmp_path / "config.properties"
+
+    def threads(names, workers, **options):
+        said = {name: {"1.0": {"minWorkers": workers}} for name in names}
+        config.write_text(f"models={json.dumps(said)}\n")
+        return Settings(config=config, **options).environment(names)["OMP_NUM_THREADS"]
+
+    assert threads(["tzk_nll"], 1) == str(cores)
+    assert threads(["tzk_nll"], cores) == "1"
+    assert threads(["tzk_nll", "tzk_sample"], 500) == "1"
+    assert threads(["tzk_nll"], 4, threads=3) == "3"
+
+
+def test_the_time_limit_is_the_models_own(tmp_path):
+    """Workers give up before the least of them, the front waits for the most."""
+    config = tmp_path / "config.properties"
+    said = {"tzk_nll": {"1.0": {"responseTimeout": 30}}, "tzk_sample": {"1.0": {}}}
+    config.write_text(f"default_response_timeout=90\nmodels={json.dumps(said)}\n")
+    settings = Settings(config=config)
+    assert settings.answer_seconds(["tzk_nll", "tzk_sample"]) == [30, 90]
+    assert settings.environment(["tzk_nll", "tzk_sample"])["TZK_ANSWER_SECONDS"] == "30"
 
 
 def test_no_java(monkeypatch, tmp_path):

@@ -20,6 +20,11 @@ ASKED = [
     ("tzk_nll", {"seed": 7, "image": ("x.png", png())}),
     ("tzk_nll/1.0/mnist", {"seed": 7, "image": ("x.png", png())}),
     ("tzk_posterior", {"seed": 7, "image": ("x.png", png())}),
+    ("tzk_sample", {"seed": 7, "n": 2, "given": "mnist,fashion"}),
+    (
+        "tzk_interpolate",
+        {"seed": 7, "image1": ("x.png", png()), "image2": ("y.png", png(seed=1)), "steps": 5},
+    ),
 ]
 
 
@@ -32,6 +37,9 @@ def strangers(number):
     """Requests that share batches with those of ``ASKED``, every sixth of them bad."""
     where, _ = ASKED[number % len(ASKED)]
     seed = 1000 + number
+    if "interpolate" in where:
+        images = {"image1": ("x.png", png(seed=number)), "image2": ("y.png", png())}
+        return where, {"seed": seed, "steps": 200 if number % 6 == 5 else 3} | images
     if "sample" in where:
         return where, {"seed": seed, "temperature": -1 if number % 6 == 1 else 1}
     image = b"no image" if number % 6 == 3 else png(seed=number)
@@ -40,7 +48,7 @@ def strangers(number):
 
 def among_strangers(http):
     """The bytes of ``ASKED``, sixteen requests in flight at any time."""
-    load = [strangers(number) for number in range(90)]
+    load = [strangers(number) for number in range(15 * len(ASKED))]
     for place, one in enumerate(ASKED):
         load[12 * place + 7 : 12 * place + 7] = [one] * 3
     with ThreadPoolExecutor(16) as pool:

@@ -11,7 +11,7 @@ import pytest
 from tzk_core.launcher import Serving, Settings
 from tzk_export.archive import archive
 
-LIMIT = 6
+LIMIT = 12
 SLOW = {"given": ["mnist", "fashion"], "seed": 1}
 """An image of these two kinds of the model in the box takes minutes."""
 
@@ -21,9 +21,8 @@ def serving(tmp_path_factory):
     folder = tmp_path_factory.mktemp("limited")
     archive("builtin", folder / "store", names=["tzk_sample"])
     text = Settings().config_file().read_text()
-    assert "default_response_timeout=120" in text
-    # The models' own responseTimeout stays, so that it is not TorchServe that answers.
-    limited = text.replace("default_response_timeout=120", f"default_response_timeout={LIMIT}")
+    assert '"responseTimeout": 120' in text
+    limited = text.replace('"responseTimeout": 120', f'"responseTimeout": {LIMIT}')
     config = folder / "config.properties"
     config.write_text(limited)
     settings = Settings(
@@ -55,12 +54,16 @@ def test_kinds_that_take_too_long_are_refused_in_time_and_harm_nobody(serving, p
         thread.start()
     for thread in threads:
         thread.join()
-    for name in ("slow", "another"):
+    ask("lonely", SLOW)
+    assert answers["lonely"][0].status_code == 504, answers["lonely"][0].text
+    assert "ask for less" in answers["lonely"][0].json()["detail"]
+    for name in ("lonely", "slow", "another"):
         answer, seconds = answers[name]
-        assert answer.status_code == 504, answer.text
+        # 503 if another of several kinds was in its batch, and took a part of the time.
+        assert answer.status_code in (503, 504), answer.text
         assert answer.headers["content-type"] == "application/problem+json"
-        assert "ask for less" in answer.json()["detail"]
-        assert seconds < 10 * LIMIT
+        assert ("retry-after" in answer.headers) is (answer.status_code == 503)
+        assert seconds < 2 * LIMIT  # it may have waited for another batch
     assert answers["quick"][0].status_code == 200
     assert answers["quick"][0].content == answers["alone"][0].content
     assert pids_of(serving.server)() == before

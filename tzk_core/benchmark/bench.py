@@ -137,7 +137,7 @@ class _Bed:
         folder = self.folder / name
         folder.mkdir()
         try:
-            one = made_ready(name, self.run, self.device, max(self.batches), folder)
+            one = made_ready(name, self.run, self.device, folder)
             firsts = self._firsts(one)
             answers = self._answers(one)
         except Exception as error:  # a compiler's and an exporter's errors are of any kind

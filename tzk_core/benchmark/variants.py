@@ -16,7 +16,7 @@ from tzk_core.errors import ModelUnavailable, TzkError, WorkFailed
 from tzk_core.service.backends import use_backend
 from tzk_core.service.precision import bfloat16_if_close
 from tzk_core.service.service import Service
-from tzk_core.service.sizes import SIZES, using
+from tzk_core.service.sizes import using
 from tzk_core.service.warm import agreeing_sizes, first_request
 from tzk_core.service.wire import RawAnswer, RawRequest
 
@@ -58,13 +58,12 @@ def usual(device: torch.device) -> tuple[str, ...]:
     return ("torch", "bf16", "compile", "onnx")
 
 
-def made_ready(name: str, run: str | Path, device: torch.device, most: int, folder: Path) -> Ready:
+def made_ready(name: str, run: str | Path, device: torch.device, folder: Path) -> Ready:
     """Loads the model, lets the backend run it, and runs every size of batch once.
 
     Args:
         name: one of ``NAMES``.
         run: a run folder or a hub name.
-        most: the largest batch.
         folder: an empty one, for what a backend has to write.
 
     Raises:
@@ -83,8 +82,7 @@ def made_ready(name: str, run: str | Path, device: torch.device, most: int, fold
         use_backend(service.model, folder, _archived(name, run, folder))
     ready = Ready(name, service)
     for endpoint in ENDPOINTS:
-        largest = most if device.type == "cpu" else max(SIZES)
-        ready.sizes[endpoint] = agreeing_sizes(service.model, endpoint, largest)
+        ready.sizes[endpoint] = agreeing_sizes(service.model, endpoint)
         # A model whose requests fail says so when it is measured.
         with using(ready.sizes[endpoint]), contextlib.suppress(TzkError):
             first_request(service, endpoint)

@@ -159,7 +159,7 @@ class Server:
         inherited = {k: v for k, v in os.environ.items() if k not in unwanted}
         return (
             inherited
-            | self.settings.environment(len(self.models))
+            | self.settings.environment(self.models)
             | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)
             | dict.fromkeys(("LOG_LOCATION", "METRICS_LOCATION"), str(self.logs))
             # Where workers and the front leave the figures that Prometheus reads.

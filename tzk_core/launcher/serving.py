@@ -132,7 +132,7 @@ class Serving:
             digests=self.digests,
             body_limit=int(said.get("max_request_size", BODY_LIMIT)),
             in_hand=int(said.get("job_queue_size", JOB_QUEUE)),
-            answer_seconds=settings.answer_seconds() + MARGIN_SECONDS,
+            answer_seconds=max(settings.answer_seconds(self.models)) + MARGIN_SECONDS,
             drain=settings.drain,
             access_log=settings.access_log or str(self.logs / "access.log"),
             model_log=str(server.model_log),

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from tzk_core import archive_sums
 from tzk_core.devices import device_named, processors
@@ -144,10 +145,14 @@ class Settings:
         lines = [f"{key}={value}" for key, value in said.items()]
         return text + "\n" + "\n".join(lines) + "\n"
 
-    def environment(self, workers: int) -> dict[str, str]:
-        """Environment variables of the server and its workers, beside the present ones."""
-        threads = self.threads or max(1, processors() // workers)
-        chosen = {ANSWER_VARIABLE: f"{self.answer_seconds():g}"}
+    def environment(self, names: list[str]) -> dict[str, str]:
+        """Environment variables of the server and its workers, beside the present ones.
+
+        Args:
+            names: of the models, whose workers share the processors.
+        """
+        threads = self.threads or max(1, processors() // self._workers(names))
+        chosen = {ANSWER_VARIABLE: f"{min(self.answer_seconds(names)):g}"}
         if self.threads is not None or "OMP_NUM_THREADS" not in os.environ:
             chosen |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         if self.device == "cpu":
@@ -156,10 +161,20 @@ class Settings:
             chosen["CUDA_VISIBLE_DEVICES"] = self.device.removeprefix("cuda:")
         return chosen
 
-    def answer_seconds(self) -> float:
-        """The time limit of a batch."""
-        said = read_properties(self.config_file().read_text())
-        return float(said.get("default_response_timeout", ANSWER_SECONDS))
+    def answer_seconds(self, names: list[str]) -> list[float]:
+        """The time limit of a batch, of each model."""
+        return self._of_models(names, "responseTimeout", "default_response_timeout", ANSWER_SECONDS)
+
+    def _workers(self, names: list[str]) -> int:
+        found = self._of_models(names, "minWorkers", "default_workers_per_model", 1)
+        return max(1, sum(map(int, found)))
+
+    def _of_models(self, names: list[str], key: str, default: str, otherwise: float) -> list[float]:
+        """What the configuration says of each model, or of all."""
+        text = self.config_file().read_text()
+        whole = float(read_properties(text).get(default, otherwise))
+        told = _told_models(text)
+        return [float(told.get(name, {}).get(key, whole)) for name in names]
 
     def _gpus(self) -> dict[str, str]:
         if self.device == "auto":
@@ -179,23 +194,27 @@ def is_loopback(host: str) -> bool:
 
 
 def _models(text: str, version: str) -> dict[str, str]:
-    """The property ``models``, what it says of version 1.0 said of the one that is deployed.
+    """The property ``models``, what it says of version 1.0 said of the one that is deployed."""
+    if version == FIRST:
+        return {}
+    models = {
+        name: {version: said | {"marName": archive_name(name, version)}}
+        for name, said in _told_models(text).items()
+    }
+    return {"models": json.dumps(models)} if models else {}
+
+
+def _told_models(text: str) -> dict[str, dict[str, Any]]:
+    """What the property ``models`` says of version 1.0 of each model.
 
     Raises:
         UsageError: it is no JSON.
     """
-    told = read_properties(re.sub(r"\\\n\s*", "", text)).get("models")
-    if told is None or version == FIRST:
-        return {}
+    told = read_properties(re.sub(r"\\\n\s*", "", text)).get("models", "{}")
     try:
-        models = {
-            name: {version: settings[FIRST] | {"marName": archive_name(name, version)}}
-            for name, settings in json.loads(told).items()
-            if FIRST in settings
-        }
+        return {name: said[FIRST] for name, said in json.loads(told).items() if FIRST in said}
     except (ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"the configuration's 'models' cannot be understood: {error}") from error
-    return {"models": json.dumps(models)}
 
 
 def read_properties(text: str) -> dict[str, str]:

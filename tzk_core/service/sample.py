@@ -14,15 +14,16 @@ from tzk_core.composition import LOW_SAMPLE_SIZE, LowSampleSize, hardly_overlap
 from tzk_core.conditional import Draw, Observations, Prior
 from tzk_core.data.decoding import encode_png
 from tzk_core.data.quantisation import nll_nats, to_pixels
-from tzk_core.errors import InvalidRequest, TzkError
+from tzk_core.errors import InvalidRequest, OutOfDeviceMemory, TzkError
 from tzk_core.found import Found, ToldOfFound
 from tzk_core.randomness import Rows
 from tzk_core.service.answers import Reasons, SampleAnswer, Sampled, finite
+from tzk_core.service.faults import NO_MEMORY
 from tzk_core.service.isolation import attempted, in_groups
 from tzk_core.service.paths import must_know
 from tzk_core.service.pictures import base64_png, grid_png, npy
 from tzk_core.service.requests import SampleRequest
-from tzk_core.service.seeds import ROWS_AT_ONCE, filled_seeds, noisy, parts, seed_of, seeds_from
+from tzk_core.service.seeds import ROWS_AT_ONCE, filled_seeds, noisy, seed_of, seeds_from
 from tzk_core.service.sizes import filled
 from tzk_core.service.time_limit import Shares
 
@@ -98,13 +99,16 @@ def sample(model: TzK, requests: Sequence[SampleRequest | TzkError]) -> list[Sam
 
     How long several kinds take is not known before; each such request has its share of the time.
     """
-    shares = Shares(sum(isinstance(one, SampleRequest) and one.several for one in requests))
+    shares, had = Shares(), set()
 
     def prepare(asked: SampleRequest) -> _Work:
         for pointer, paths in (("/given", asked.given), ("/absent", asked.absent)):
             for path in paths or []:
                 must_know(model, path, pointer)
-        return _Work(asked, seeds_from(seed_of(asked.seed), asked.n))
+        work = _Work(asked, seeds_from(seed_of(asked.seed), asked.n))
+        if asked.several:
+            shares.expect()
+        return work
 
     def key(work: _Work):
         asked = work.asked
@@ -115,16 +119,19 @@ def sample(model: TzK, requests: Sequence[SampleRequest | TzkError]) -> list[Sam
     def call(group: list[_Work]) -> list[Samples | TzkError]:
         if not group[0].asked.several:
             return _sample(model, group)
+        if id(group[0]) in had:
+            # It is tried again for want of memory; but its images are drawn one by one already.
+            raise OutOfDeviceMemory(NO_MEMORY)
+        had.add(id(group[0]))
         with shares.turn():
             return _sample(model, group)
 
-    with shares.all():
-        return in_groups(
-            attempted(prepare, requests),
-            key=key,
-            call=call,
-            fill=False,  # a request has many rows: _sample fills the batches up
-        )
+    return in_groups(
+        attempted(prepare, requests),
+        key=key,
+        call=call,
+        fill=False,  # a request has many rows: _sample fills the batches up
+    )
 
 
 def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
@@ -132,8 +139,9 @@ def _sample(model: TzK, group: list[_Work]) -> list[Samples | TzkError]:
     asked = group[0].asked
     distribution = _distribution(model, asked)
     seeds = [seed for work in group for seed in work.seeds]
-    several = [seeds[part] for part in parts(len(seeds))] if asked.several else None
-    pixels, usable, found = _drawn(distribution, several or filled_seeds(seeds), len(seeds))
+    # An image of several kinds is a batch of its own, of 64 particles or more.
+    pieces = ([seed] for seed in seeds) if asked.several else filled_seeds(seeds)
+    pixels, usable, found = _drawn(distribution, pieces, len(seeds))
     nlls = iter(_nlls(model, group, pixels))
     results, start = [], 0
     for work in group:

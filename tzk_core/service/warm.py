@@ -16,7 +16,7 @@ from tzk_core.service.parsing import parse
 from tzk_core.service.rendering import render
 from tzk_core.service.seeds import seeds_from
 from tzk_core.service.service import ENDPOINTS, Service
-from tzk_core.service.sizes import DEFAULT_SIZES, SIZES
+from tzk_core.service.sizes import SIZES
 from tzk_core.service.wire import RawRequest
 
 if TYPE_CHECKING:
@@ -36,33 +36,29 @@ Probe = Callable[[int], Tensor]
 
 
 @torch.inference_mode()
-def agreeing_sizes(model: TzK, endpoint: str, most: int = REFERENCE) -> tuple[int, ...]:
+def agreeing_sizes(model: TzK, endpoint: str) -> tuple[int, ...]:
     """The sizes of batch at which the rows of ``endpoint`` have the same bits.
 
-    What an endpoint calls is run at every size up to ``most``, which also makes the first request
-    as fast as the next: kernels are chosen, memory is had. Compared are latent states, images and
+    What an endpoint calls is run at every size, which also makes the first request as fast as the
+    next: kernels are chosen, memory is had. Compared are latent states, images and
     logits rather than the sums that are told, as sums hide a difference.
 
     Args:
         model: on its device.
         endpoint: a key of :data:`tzk_core.service.service.ENDPOINTS`.
-        most: the largest batch that is to be expected.
     """
-    sizes = [size for size in SIZES if size <= max(most, REFERENCE)]
-    agreeing = set(sizes)
+    agreeing = set(SIZES)
     for probe in _probes(model, endpoint):
         # The reference first: its rows are what the others' must be.
         wanted = probe(REFERENCE)
-        for size in sizes:
+        for size in SIZES:
             rows = min(size, REFERENCE)
             if not _same_bits(probe(size)[:rows], wanted[:rows]):
                 agreeing.discard(size)
-    left_out = [size for size in sizes if size not in agreeing]
+    left_out = [size for size in SIZES if size not in agreeing]
     if left_out:
         log.info("%s: batches of %s are filled up, for the same bits", endpoint, left_out)
-    beyond = [size for size in DEFAULT_SIZES if size > max(sizes)]
-    # Larger ones are rare, and only worth having where size does not matter to the rest.
-    return tuple(sorted(agreeing)) + (tuple(beyond) if len(agreeing) > 1 else ())
+    return tuple(sorted(agreeing))
 
 
 @torch.inference_mode()

@@ -200,8 +200,11 @@ class Stage:
     def _prepare(self, start: Checkpoint | None) -> None:
         config = self.config
         self.parameters = select_parameters(self.model, config, self.only)
-        if config.train == "knowledge":
+        done = start is not None and start.step >= config.steps
+        if config.train == "knowledge" and not done:
             self._keep_latents()
+        elif done and self.resumable and self.group.count == 1:
+            shutil.rmtree(self.folder / LATENTS, ignore_errors=True)
         if start is None:
             self._initialise()
         self._stack()
