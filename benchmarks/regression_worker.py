@@ -43,6 +43,16 @@ def made(shape: tuple[int, ...], settings: dict[str, int]) -> TzK:
     return model
 
 
+def as_served(model: TzK) -> TzK:
+    """The model as a worker of this tree runs it, where the tree prepares it at all."""
+    try:
+        from tzk_core.service.backends import prepare
+    except ImportError:
+        return model
+    prepare(model.eval())
+    return model
+
+
 def existence(labels: torch.Tensor) -> dict[str, torch.Tensor]:
     """Of every path, from labels of digits and −1 for garments."""
     digits = (labels >= 0).to(torch.int8)
@@ -91,7 +101,7 @@ def paths(inputs: Path, settings: dict[str, int]) -> tuple[dict[str, Run], dict[
     """What runs, why the rest does not, and log p of the images, for a comparison."""
     with np.load(inputs, allow_pickle=False) as arrays:
         t, labels = (torch.from_numpy(arrays[name]) for name in ("t", "labels"))
-    model = made(tuple(t.shape[1:]), settings)
+    model = as_served(made(tuple(t.shape[1:]), settings))
     log_p = nll(model, t)().tolist()
     makers = {
         "nll": lambda: nll(model, t),

@@ -87,10 +87,10 @@ def _show(report: dict[str, Any]) -> None:
         for row in report["rows"]
     ]
     out.print(rich_table(Table("", header, rows)))
-    header = ["backend", "ready after, s", "endpoint", "first request, ms", "tenth, ms"]
+    header = ["backend", "ready after, s", "endpoint", "first request, ms", "2nd to 10th, ms"]
     rows = [
         [name, f"{start['ready_s']:.1f}", endpoint]
-        + [f"{start[endpoint][which]:.3g}" for which in ("first_ms", "tenth_ms")]
+        + [f"{start[endpoint][which]:.3g}" for which in ("first_ms", "next_ms")]
         for name, start in report["starts"].items()
         for endpoint in start
         if endpoint != "ready_s"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from tzk_core.data.cache import cache_folder
 from tzk_core.errors import ModelUnavailable
 from tzk_core.flows import ImageFlow
 from tzk_core.flows.prepared import Prepared
@@ -142,6 +143,10 @@ def _compile(model: TzK) -> None:
         raise ModelUnavailable(
             "the backend compile needs a C++ compiler, and there is no g++ here (CXX names another)"
         )
+    kept = cache_folder()
+    if kept is not None:
+        # By default it lies in the temporary folder, which a server's workers lose with the server.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept / "inductor"))
     found = list(parts(model))
     # Parts of one class share their code, and a code may be compiled so often: sizes 1 and more,
     # with and without inference mode, for each part.
