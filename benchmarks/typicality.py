@@ -347,7 +347,8 @@ def markdown(report: dict[str, Any]) -> str:
         lines.append(f"| {pair['trained']} | {pair['other']} | {counts} | {' | '.join(cells)} |")
     lines.append(
         f"\nTypicality falls behind on {len(behind)} of {len(report['pairs'])} pairs × "
-        f"{len(TARGETS)} scores{': ' if behind else ''}{'; '.join(behind)}.\n"
+        f"{len(TARGETS)} scores (log p(t) and the length of the PNG, one- and two-sided)"
+        f"{': ' if behind else ''}{'; '.join(behind)}.\n"
     )
     lines += [
         "Kolmogorov–Smirnov distance from uniform (what chance alone exceeds once in 20 times), of "

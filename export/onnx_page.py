@@ -11,7 +11,14 @@ from tzk_core.config import FlowConfig, KnowledgeConfig, TzKConfig
 from tzk_core.model import TzK
 from tzk_core.randomness import generator
 
-from .onnx_check import MOST_LEVELS, MOST_NATS, MOST_PIXELS, MOST_PROBABILITY, TIMES_ITS_OWN
+from .onnx_check import (
+    MOST_LEVELS,
+    MOST_NATS,
+    MOST_OF_LARGEST,
+    MOST_PIXELS,
+    MOST_PROBABILITY,
+    TIMES_ITS_OWN,
+)
 from .onnx_graphs import CANDIDATES, Field, Graph, graphs
 from .onnx_trace import OPSET
 
@@ -33,8 +40,10 @@ tzk_export.onnx_page > docs/onnx.md`.
   `outputs`, `weights_sha256` (of the run's `model.safetensors`), `tzk_version`,
   `torch_version`, `onnx_version`, `onnxruntime_version`, `opset`; all but plain text is JSON.
 - Each is checked when it is written, by onnx.checker and by onnxruntime against the library on
-  real images: probabilities to {MOST_PROBABILITY:g}, images to {MOST_LEVELS} grey level in
-  {MOST_PIXELS:.1%} of the pixels, log densities to {MOST_NATS:g} nats for each 1,000 dimensions of
+  real images, the decoder on their z, and every output is: probabilities to
+  {MOST_PROBABILITY:g}, images to {MOST_LEVELS} grey level in {MOST_PIXELS:.1%} of the pixels,
+  `accepted` and `finite` exactly, latent states, codes and logits to {MOST_OF_LARGEST:.0%} of the
+  largest element, log densities to {MOST_NATS:g} nats for each 1,000 dimensions of
   the library's in float64 (or {TIMES_ITS_OWN:g} × the library's own error in float32, where that is
   more: see below). What it found is printed and stored. `--no-check` leaves it out.
 - A path `mnist/3` is `mnist.3` in the name of a file. `--absent` adds `sampler-absent.…` and
@@ -85,7 +94,7 @@ log_prob, level_terms, log_det, z = session.run(None, {"image": image, "noise": 
 
 `tzk archive RUN --backend onnx` writes archives whose workers run the t-flow and the networks
 on images by onnxruntime; `--backend compile` lets torch.compile do it (the workers need a C++
-compiler). The answers are those of `--backend torch` to the tolerance of the design (log p to
+compiler). The answers are those of `--backend torch` to this tolerance: (log p to
 1e-5 of itself, pixels to a grey level in 0.1 % of them), which `pytest -m slow
 tests/export/test_backends_served.py` compares through the real server, for onnxruntime with the
 model in the box too.

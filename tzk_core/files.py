@@ -25,7 +25,10 @@ def write_aside(path: Path, data: str | bytes) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with _writing(path):
         try:
-            aside.write_bytes(data)
+            with aside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(aside, path)
         finally:
             with contextlib.suppress(OSError):
@@ -57,12 +60,27 @@ def folder_aside(path: Path) -> Iterator[Path]:
         with _writing(path):
             aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
             yield aside
+            for file in aside.rglob("*"):
+                if file.is_file():
+                    _to_disk(file)
             if path.exists():
                 shutil.rmtree(path)
             os.replace(aside, path)
+            _to_disk(path.parent)
     finally:
         if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until a file, or the names in a folder, would survive the power's going off."""
+    if path.is_dir() and os.name == "nt":
+        return  # folders cannot be opened there
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 @contextlib.contextmanager

@@ -134,6 +134,24 @@ def test_bad_files_are_told_again_and_counted_again(class_folder, decoded):
         load(class_folder, max_bad_share=0.01, cache=True)
 
 
+def test_what_could_not_be_opened_for_now_is_tried_again(class_folder, private_cache, monkeypatch):
+    real, failing = Path.read_bytes, [True]
+
+    def read(self):
+        if failing[0] and self.suffix == ".png" and self.parent.parent == class_folder:
+            failing[0] = False
+            raise PermissionError(13, "Permission denied")
+        return real(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    first = load(class_folder, cache=True, max_bad_share=1.0)
+    assert len(first.skipped) == 1
+    assert not np.isnan(first.pixels.sum())  # what was read can be used all the same
+    second = load(class_folder, cache=True)
+    assert not second.skipped
+    assert len(second.pixels) == len(first.pixels) + 1
+
+
 def test_nothing_is_left_of_a_read_that_fails(class_folder, private_cache):
     for file in class_folder.rglob("*.png"):
         file.write_bytes(b"junk")

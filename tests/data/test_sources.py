@@ -289,6 +289,17 @@ def test_columns_that_hold_bare_bytes_or_paths(tmp_path):
     assert load(_write(tmp_path / "path.parquet", path)).pixels[0, 0, 0, 0] == 6
 
 
+def test_files_that_rows_name_are_read_anew_though_the_table_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZK_CACHE", str(tmp_path / "cache"))
+    there = tmp_path / "there.png"
+    there.write_bytes(_png(6)["bytes"])
+    path = {"image": [{"bytes": None, "path": "there.png"}]}
+    table = _write(tmp_path / "path.parquet", path)
+    for level in (6, 7):
+        there.write_bytes(_png(level)["bytes"])
+        assert load(table, cache=True).pixels[0, 0, 0, 0] == level
+
+
 def test_bad_rows_are_named(tmp_path):
     columns = {"image": [_png(1), {"bytes": b"junk", "path": None}, _png(3)], "label": [0, 1, 2]}
     images = load(_write(tmp_path / "x.parquet", columns), max_bad_share=0.5)

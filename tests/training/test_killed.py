@@ -15,10 +15,11 @@ from tzk_core.training.run import train
 
 WEIGHTS = "model.safetensors"
 KILLS = 3
-# Checkpoints and measurements all the time, so that many kills fall into the writing of one.
+# Checkpoints and measurements all the time, so that many kills fall into the writing of one; and few
+# steps of the t-flow, so that some fall into the stage of knowledge.
 OFTEN = (
-    "stages.0.steps=20",
-    "stages.1.steps=6",
+    "stages.0.steps=6",
+    "stages.1.steps=20",
     "stages.0.checkpoint_every=1",
     "stages.1.checkpoint_every=1",
     "stages.0.measure_every=2",
@@ -54,6 +55,7 @@ def test_killed_at_random_moments_and_resumed(tmp_path, tiny_recipe):
         survivors.append(latest_checkpoint(out / "checkpoints"))
     assert not (out / WEIGHTS).exists()
     assert len(set(survivors)) > 1, "the kills fell on one place"
+    assert survivors[-1].name.startswith("1-"), "no kill fell into the stage of knowledge"
     process = start(file, out, "--resume")
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr

@@ -22,6 +22,7 @@ from tzk_core.model import TzK
 from tzk_core.training import run
 from tzk_core.training.checkpoint import latest_checkpoint, load_checkpoint
 from tzk_core.training.interrupt import Interrupt
+from tzk_core.training.labels import existence_of
 from tzk_core.training.latents import LATENTS
 from tzk_core.training.loop import Stage
 from tzk_core.training.recipe import parse_recipe
@@ -193,6 +194,59 @@ def test_latent_states_are_kept_until_their_stage_is_done(
         train(tiny_recipe(), out=out, resume=True, device="cpu", quiet=True)
     assert not (out / LATENTS).exists()
     assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_latent_states_are_found_again_before_the_first_checkpoint_of_their_stage(
+    whole, tmp_path, monkeypatch, tiny_recipe
+):
+    out, plain = tmp_path / "run", Stage._step
+
+    def killed(self, number, *args):
+        if (self.index, number) == (1, 1):
+            raise KeyboardInterrupt
+        return plain(self, number, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_recipe(), out=out, device="cpu", quiet=True)
+    assert latest_checkpoint(out / "checkpoints").name.startswith("0-")
+    with monkeypatch.context() as patch:
+        patch.setattr("tzk_core.training.latents.encode_block", None)
+        train(tiny_recipe(), out=out, resume=True, device="cpu", quiet=True)
+    assert not (out / LATENTS).exists()
+    assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_latent_states_that_do_not_fit_the_disk_are_kept_in_memory(
+    whole, tmp_path, monkeypatch, tiny_recipe, capsys
+):
+    class Full:
+        def __init__(self, *_):
+            raise WorkFailed("latent states cannot be kept: no space left")
+
+    monkeypatch.setattr("tzk_core.training.latents._OnDisk", Full)
+    out = tmp_path / "run"
+    train(tiny_recipe(), out=out, device="cpu")
+    assert "kept in memory: latent states cannot be kept" in capsys.readouterr().err
+    assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_other_labels_than_a_run_began_with_are_refused(tmp_path, monkeypatch, tiny_recipe):
+    out, plain = tmp_path / "run", existence_of
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1, 2)
+        with pytest.raises(WorkFailed):
+            train(tiny_recipe(), out=out, device="cpu", quiet=True)
+
+    def changed(*args):
+        known = plain(*args)
+        known.existence["fashion"] = 1 - known.existence["fashion"]
+        return known
+
+    monkeypatch.setattr("tzk_core.training.dataset.existence_of", changed)
+    with pytest.raises(UsageError, match="labels or attributes are not those"):
+        train(tiny_recipe(), out=out, resume=True, device="cpu", quiet=True)
 
 
 def test_interrupted_twice_on_the_way(whole, tmp_path, monkeypatch, tiny_recipe):

@@ -38,7 +38,8 @@ class Lazy(NamedTuple):
 
 COMMANDS = {
     "quickstart": Lazy(
-        "tzk_core.cli.quickstart:quickstart", "Train, archive, serve and ask: the whole way."
+        "tzk_core.cli.quickstart:quickstart",
+        "Serve the model that comes with tzk, or a run, and call every endpoint.",
     ),
     "train": Lazy("tzk_core.cli.train:train", "Train a model from a recipe or a folder of images."),
     "add-knowledge": Lazy(

@@ -101,6 +101,11 @@ class Entry:
         described = Described(**told, **arrays)
         return Kept(pixels, described, facts["fingerprint"])
 
+    def forget(self) -> None:
+        """Nobody finds it any more; who has loaded it keeps what it has. The caller holds the lock."""
+        with contextlib.suppress(OSError):
+            (self.path / _FACTS).unlink()
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One process at a time.

@@ -38,6 +38,8 @@ class Described:
         attributes: int8, shape (N, A), of 1, 0 and −1.
         skipped: one line for each that could not be read.
         greyed: how many had colour channels and were turned to grey.
+        lasting: whether the same files give the same again: none is outside the table, none could
+            not be opened for a reason that may pass.
     """
 
     labels: np.ndarray
@@ -46,6 +48,11 @@ class Described:
     attributes: np.ndarray
     skipped: list[str] = field(default_factory=list)
     greyed: int = 0
+    lasting: bool = True
+
+
+class _Unopened(str):
+    """Why a file could not be opened now."""
 
 
 def read_table(
@@ -72,10 +79,11 @@ def read_table(
     native: list[int] = []
     attributes: list[np.ndarray] = []
     skipped: list[str] = []
-    seen = greyed = 0
+    seen, greyed, lasting = 0, 0, True
     for block, outcomes in _decoded(_evenly(table.items(), table.count, total), preparation):
         good, values = [], []
         for item, outcome in zip(block, outcomes, strict=True):
+            lasting &= item.lasting and not isinstance(outcome, _Unopened)
             if isinstance(outcome, str):
                 skipped.append(f"{item.title}: {outcome}")
                 continue
@@ -96,7 +104,8 @@ def read_table(
     numbers, names = numbered(labels, table)
     known = np.concatenate([*attributes, np.empty((0, len(table.attributes)), dtype=np.int8)])
     _check_attributes(known, table)
-    return Described(numbers, names, np.array(native, dtype=np.int64), known, skipped, greyed)
+    native_dims = np.array(native, dtype=np.int64)
+    return Described(numbers, names, native_dims, known, skipped, greyed, lasting)
 
 
 def check_share(name: str, skipped: list[str], total: int, share: float) -> None:
@@ -144,8 +153,10 @@ def _prepare(item: Item, preparation: Preparation) -> Prepared | str:
         return preparation.apply(decode_image(item.read()))
     except TzkError as error:
         return error.detail
-    except OSError as error:
+    except FileNotFoundError as error:
         return error.strerror or str(error)
+    except OSError as error:
+        return _Unopened(error.strerror or error)
 
 
 def _evenly(items: Iterable[Item], count: int, wanted: int) -> Iterator[Item]:

@@ -223,6 +223,8 @@ def _through_cache(
                 kept = entry.load()
                 if kept is None:
                     raise CacheUnusable(f"{entry.path} cannot be read back")
+                if not described.lasting:
+                    entry.forget()
                 note = _rate(table.name, len(kept.pixels), began)
                 return _images(table, kept.pixels, kept.described, note, kept.fingerprint)
     check_share(table.name, kept.described.skipped, total, max_bad_share)

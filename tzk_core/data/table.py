@@ -38,12 +38,14 @@ class Item:
         label: as the source has it.
         read: gives the bytes of its file.
         attributes: one of 1, 0 and −1 (unknown) for each of the table's.
+        lasting: whether the table's identity changes with the image's bytes.
     """
 
     title: str
     label: Any
     read: Callable[[], bytes]
     attributes: tuple[int, ...] = ()
+    lasting: bool = True
 
 
 @dataclass(frozen=True)

@@ -182,4 +182,6 @@ def _row(row: dict[str, Any], found: Found, title: str, folder: Path) -> Item:
 
     label = row.get(found.label) if found.label else None
     attributes = tuple(truth(row[a], a, title) for a in found.attributes)
-    return Item(title, label, read, attributes)
+    # A file that a row names may change while the table's own does not.
+    elsewhere = isinstance(image, dict) and image.get("bytes") is None and image.get("path")
+    return Item(title, label, read, attributes, lasting=not elsewhere)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +16,7 @@ from ..errors import UsageError
 from .checkpoint import Checkpoint
 from .dataset import Dataset
 from .group import Group
+from .labels import Known
 from .recipe import Recipe
 
 __all__ = ["facts_of", "git_state", "same_data", "session_of"]
@@ -37,6 +39,7 @@ def facts_of(recipe: Recipe, data: Dataset, held_out: Dataset, group: Group) -> 
         "seed": recipe.seed,
         "images": {"training": len(data), "held_out": len(held_out)},
         "fingerprints": data.fingerprints,
+        "known_sha256": [_known(data.known), _known(held_out.known)],
         "duplicates": data.duplicates,
         "skipped": len(data.skipped),
     }
@@ -76,6 +79,11 @@ def same_data(before: dict, now: dict, out: Path) -> None:
     Raises:
         UsageError: a source of the data has changed.
     """
+    if before.get("known_sha256", now["known_sha256"]) != now["known_sha256"]:
+        raise UsageError(
+            f"labels or attributes are not those that the run in {out} began with; bring those "
+            "back, or start anew in another folder"
+        )
     known = before.get("fingerprints", {})
     changed = [name for name, value in now["fingerprints"].items() if known.get(name) != value]
     if known and (changed or before["images"] != now["images"]):
@@ -83,6 +91,14 @@ def same_data(before: dict, now: dict, out: Path) -> None:
             f"{', '.join(changed) or 'the data'}: not the images that the run in {out} began with; "
             "bring those back, or start anew in another folder"
         )
+
+
+def _known(known: Known) -> str:
+    """The SHA-256 of the kinds, and of which images have them."""
+    digest = hashlib.sha256()
+    for path, e in known.existence.items():
+        digest.update(f"{path}={known.labels[path]}\n".encode() + e.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:

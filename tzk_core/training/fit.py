@@ -92,7 +92,7 @@ def fit_knowledge(
     stage, index = knowledge_stage(recipe, steps)
     reporter, began = Reporter(quiet), time.monotonic()
     with reporter.live(), Interrupt() as interrupt:
-        data, held_out = read_data(recipe, reporter)
+        data, held_out = read_data(recipe, reporter, interrupt)
         wanted = _wanted(run, model, data, only)
         there = [name for name in wanted if name in model.kinds()]
         missing = [name for name in wanted if name not in model.kinds()]

@@ -22,6 +22,7 @@ import errno
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -233,13 +234,20 @@ class Latents:
                 if group is not None:
                     blocks = _share(blocks, group, tick)
                 run = _here if run is None else run
+                alone = group is None or group.count == 1
+                left = {number: _block_count(writer) for number, writer in writers.items()}
                 for block, z, log_det in run(encode_block, FlowWeights(model), blocks):
                     writers[block.part].put(block.draw, block.start, z, log_det)
+                    left[block.part] -= 1
+                    if alone and not left[block.part]:
+                        # At once: what stops a later part does not cost this one.
+                        parts[block.part] = writers[block.part].finish()
                     tick(len(z))
             for number, writer in writers.items():
-                if group is not None:
-                    writer.gather(group)
-                parts[number] = writer.finish()
+                if parts[number] is None:
+                    if group is not None:
+                        writer.gather(group)
+                    parts[number] = writer.finish()
         return cls(parts)
 
     def pick(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -339,6 +347,10 @@ def _blocks(number: int, writer: _InMemory, device: str) -> Iterator[Block]:
             pixels = np.asarray(writer.pixels[start : start + BLOCK])
             flips, first_seed = writer.record["flips"], (seed + start) % SEEDS
             yield Block(number, draw, start, pixels, first_seed, flips, device)
+
+
+def _block_count(writer: _InMemory) -> int:
+    return writer.shape[0] * math.ceil(len(writer.pixels) / BLOCK)
 
 
 def _share(blocks: Iterable[Block], group: Group, tick: Callable[[int], object]) -> Iterator[Block]:

@@ -203,8 +203,6 @@ class Stage:
         done = start is not None and start.step >= config.steps
         if config.train == "knowledge" and not done:
             self._keep_latents()
-        elif done and self.resumable and self.group.count == 1:
-            shutil.rmtree(self.folder / LATENTS, ignore_errors=True)
         if start is None:
             self._initialise()
         self._stack()
@@ -272,15 +270,15 @@ class Stage:
         if self.resumable and self.group.count == 1:
             # Until the stage is done: a run that goes on finds them again.
             self._kept = self.folder / LATENTS
-        self.latents = Latents.encode(
-            self.model,
-            self.data,
-            draws,
-            self.seed,
-            tick,
-            folder=self._kept,
-            group=self.group,
-        )
+        everything = self.model, self.data, draws, self.seed, tick
+        try:
+            self.latents = Latents.encode(*everything, folder=self._kept, group=self.group)
+        except WorkFailed as error:
+            if self._kept is None or self.interrupt.asked:
+                raise
+            self.reporter.say(f"latent states are kept in memory: {error.detail}")
+            self._kept = None
+            self.latents = Latents.encode(*everything, group=self.group)
 
     def _tell_kept(self, asked: int, draws: int, of_a_draw: int) -> None:
         """Why fewer latent states are kept than the recipe asks for, and what comes of it."""
@@ -345,8 +343,8 @@ class Stage:
         if self.bad_in_a_row >= self.config.bad_steps:
             raise WorkFailed(
                 f"{self._title}: the loss was not finite in {self.bad_in_a_row} steps in a row, "
-                f"the last being step {step}; try a smaller learning_rate (the last good "
-                "checkpoint is kept)"
+                f"the last being step {step}; try a smaller learning_rate in a run of its own (the "
+                "last good checkpoint of this one is kept)"
             )
 
     def _log(self, step: int, outcome: Outcome) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from .facts import facts_of, same_data, session_of
 from .group import Group
 from .interrupt import Interrupt
 from .labels import Known
+from .latents import LATENTS
 from .loop import Stage, select_parameters
 from .progress import Reporter
 from .recipe import Recipe, parse_recipe
@@ -85,7 +87,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, group: Group, reporter: Repo
     with reporter.live(), contextlib.ExitStack() as until_trained:
         interrupt = until_trained.enter_context(Interrupt())
         with group.main_first():
-            data, held_out = read_data(recipe, reporter)
+            data, held_out = read_data(recipe, reporter, interrupt)
         facts = facts_of(recipe, data, held_out, group)
         session = session_of(group, started)
         _check_stages(recipe, data)
@@ -121,6 +123,9 @@ def _train(recipe: Recipe, out: Path, resume: bool, group: Group, reporter: Repo
                 group=group,
             ).run(here)
             offset += config.steps
+        if group.main:
+            # Of a stage that was killed after its last checkpoint, or that others went on with.
+            shutil.rmtree(out / LATENTS, ignore_errors=True)
         # What follows has no steps to stop between: Ctrl-C acts at once, and the last checkpoint
         # holds all that was trained.
         until_trained.close()
@@ -262,15 +267,20 @@ def _start_folder(
     return checkpoint
 
 
-def read_data(recipe: Recipe, reporter: Reporter) -> tuple[Dataset, Dataset]:
+def read_data(
+    recipe: Recipe, reporter: Reporter, interrupt: Interrupt | None = None
+) -> tuple[Dataset, Dataset]:
     """(training images, held-out images) of a recipe, telling what is read and what is skipped.
 
     Raises:
         UsageError: there are too few.
+        WorkFailed: interrupted.
     """
     tasks = []
 
     def progress(done: int, total: int) -> None:
+        if interrupt is not None and interrupt.asked:
+            raise WorkFailed("interrupted while images were read: the same command begins anew")
         if not tasks or tasks[-1].done >= tasks[-1].total:  # of the first source, or the next
             tasks.append(reporter.task("reading images", total))
         task = tasks[-1]
