@@ -15,7 +15,7 @@ from tzk_core.training.run import train
 
 WEIGHTS = "model.safetensors"
 KILLS = 3
-# Checkpoints and measurements all the time, so that many kills fall into the writing of one; and few
+# Checkpoints and measurements all the time, so that many kills fall into the writing of one; few
 # steps of the t-flow, so that some fall into the stage of knowledge.
 OFTEN = (
     "stages.0.steps=6",

@@ -102,7 +102,7 @@ class Entry:
         return Kept(pixels, described, facts["fingerprint"])
 
     def forget(self) -> None:
-        """Nobody finds it any more; who has loaded it keeps what it has. The caller holds the lock."""
+        """Nobody finds it any more; who has loaded it keeps it. The caller holds the lock."""
         with contextlib.suppress(OSError):
             (self.path / _FACTS).unlink()
 
