@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from scripts import script_module
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "regression.py"
@@ -20,10 +20,7 @@ TINY = ["--levels", "2", "--steps", "1", "--width", "4", "--batch", "4", "--roun
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("regression_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script_module("regression")
 
 
 def git(*arguments: str) -> str:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from scripts import script_module
 from training.tiny_recipe import tiny_values
 
 from tzk_core.data.decoding import encode_png
 from tzk_core.training.recipe import parse_recipe
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "budgets.py"
-
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("budgets_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = script_module("budgets")
     module.SHOWN = 64
     return module
 

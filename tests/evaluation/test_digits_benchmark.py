@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from scripts import script_module
 from tiny_model import tiny_model
 
 from tzk_core.config import KnowledgeConfig
 from tzk_core.data.decoding import encode_png
 from tzk_core.randomness import generator
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "digits.py"
-
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("digits_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = script_module("digits")
     module.SHOWN, module.DRAWS = 64, (1, 16)
     return module
 

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from scripts import script_module
 
 from tzk_core.config import FlowConfig, TzKConfig
 from tzk_core.model import TzK
 from tzk_core.randomness import generator
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "objectives.py"
 SIZES = ["--steps", "2", "--batch", "8", "--samples", "2", "--images", "5", "--draws", "16"]
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("objectives_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script_module("objectives")
 
 
 @pytest.fixture

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import httpx
 import pytest
+from scripts import script_module
 
 
 @pytest.fixture(scope="module")
 def fuzzing():
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "fuzzing.py"
-    spec = importlib.util.spec_from_file_location("fuzzing", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
+    return script_module("fuzzing")
 
 
 def test_bodies_are_the_same_every_time(fuzzing):

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 from rich.table import Table
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """``script("fitting")``: the module of that file."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-    def loaded(name: str):
-        spec = importlib.util.spec_from_file_location(f"{name}_script", BENCHMARKS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return loaded
+from scripts import script_module
 
 
-def test_a_kind_from_nothing_and_added(script, tmp_path, monkeypatch):
-    fitting = script("fitting")
+def test_a_kind_from_nothing_and_added(tmp_path, monkeypatch):
+    fitting = script_module("fitting")
     monkeypatch.setattr(fitting, "FLOW", {"levels": 3, "steps": 1, "width": 4})
     monkeypatch.setattr(fitting, "DRAWS", 2)
     command = ["--out", str(tmp_path), "--scale", "tiny", "--part", "cost", "--flow-steps", "7"]
@@ -47,7 +30,7 @@ def test_a_kind_from_nothing_and_added(script, tmp_path, monkeypatch):
     assert "added to a run with" in (tmp_path / "fitting.md").read_text()
 
     table = Table("what", "told")
-    for row in script("training")._cost(cost):
+    for row in script_module("training")._cost(cost):
         table.add_row(*row)
     shown = io.StringIO()
     Console(file=shown, width=200).print(table)
