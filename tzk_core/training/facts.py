@@ -79,17 +79,17 @@ def same_data(before: dict, now: dict, out: Path) -> None:
     Raises:
         UsageError: a source of the data has changed.
     """
-    if before.get("known_sha256", now["known_sha256"]) != now["known_sha256"]:
-        raise UsageError(
-            f"labels or attributes are not those that the run in {out} began with; bring those "
-            "back, or start anew in another folder"
-        )
     known = before.get("fingerprints", {})
     changed = [name for name, value in now["fingerprints"].items() if known.get(name) != value]
     if known and (changed or before["images"] != now["images"]):
         raise UsageError(
             f"{', '.join(changed) or 'the data'}: not the images that the run in {out} began with; "
             "bring those back, or start anew in another folder"
+        )
+    if before.get("known_sha256", now["known_sha256"]) != now["known_sha256"]:
+        raise UsageError(
+            f"labels or attributes are not those that the run in {out} began with; bring those "
+            "back, or start anew in another folder"
         )
 
 
