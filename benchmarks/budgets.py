@@ -20,7 +20,6 @@ from typing import Any
 
 import click
 import torch
-import yaml
 
 from tzk_core._version import __version__
 from tzk_core.cli.script import Script
@@ -35,6 +34,7 @@ from tzk_core.evaluation.settings import SHOWN
 from tzk_core.files import write_aside
 from tzk_core.model import TzK
 from tzk_core.reproduction.pictures import lines
+from tzk_core.training.fit import recipe_of
 from tzk_core.training.progress import Reporter
 from tzk_core.training.recipe import Recipe, SourceConfig, load_recipe, parse_recipe
 from tzk_core.training.run import is_finished, train
@@ -113,14 +113,9 @@ def _trained(recipe: Recipe, folder: Path, device: torch.device) -> Path:
     return folder
 
 
-def _recipe(folder: Path) -> Recipe:
-    stored = folder / "recipe.yaml"
-    return parse_recipe(yaml.safe_load(stored.read_text()), title=str(stored))
-
-
 def _images_seen(folder: Path) -> int:
     """By all stages together."""
-    return sum(stage.steps * stage.batch for stage in _recipe(folder).stages)
+    return sum(stage.steps * stage.batch for stage in recipe_of(folder).stages)
 
 
 def _measured(
@@ -133,7 +128,7 @@ def _measured(
     reporter: Reporter,
 ) -> dict[str, Any]:
     """The figures of one run."""
-    recipe, model = _recipe(folder), TzK.from_pretrained(folder).to(device)
+    recipe, model = recipe_of(folder), TzK.from_pretrained(folder).to(device)
     [config] = [source for source in recipe.data.sources if source.classes][:1]
     classes = _classes(model, config.model_copy(update={"source": data}), recipe, seed)
     judge = _judge(classes, out, seed, device, reporter)

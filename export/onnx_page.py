@@ -77,6 +77,11 @@ One step of float32 at such a log p is 0.48e-3 of this unit. What is more is the
 networks, which the flow makes large where an image is far from all that it was trained on, in a
 file and in the library alike. Sums of log-determinants are float64 in both.
 
+`tzk export builtin` fails its check: with 16 draws of the codes the posterior of its digits differs
+by up to 0.27 between file and library, on a garment, where the library in float32 differs from
+itself in float64 by 0.18 (joint probabilities by 0.021 and 0.107). Its density differs by 1.2e-3
+and its decoder by a grey level in 0.02 % of the pixels. `--no-check` writes the files all the same.
+
 ## Running them
 
 ```python
