@@ -7,7 +7,8 @@
 What is timed: NLL and sampling without gradients, and a step of training (forward, backward, fused
 Adam). A round times every variant once, in an order that rotates; figures are medians over rounds,
 ratios medians of the rounds' ratios. The peak is that of a plain matrix product on the machine, and
-the share what a variant's own multiplications (`torch.utils.flop_counter`) reach of it.
+the share what a variant's own multiplications (`torch.utils.flop_counter`) reach of it. With
+--profile each variant is run once more under torch's profiler, after it was timed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 import click
 import torch
 from peers import PEERS, Ours, made
+from profiles import largest, profiled
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -59,6 +61,7 @@ class Variant:
     flops: int = 0
     repeats: int = 1
     seconds: list[float] = field(default_factory=list)  # of one run, a round
+    profile: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -73,8 +76,9 @@ class Variant:
 @click.option("--batch", "batches", type=int, multiple=True, help="instead of the table's")
 @click.option("--mode", "modes", multiple=True, help="instead of all")
 @click.option("--job", "jobs", type=click.Choice(JOBS), multiple=True, default=JOBS)
+@click.option("--profile", is_flag=True, help="and which operators take the time")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def flows(out, device, rounds, only, batches, modes, jobs, as_json):
+def flows(out, device, rounds, only, batches, modes, jobs, profile, as_json):
     """NLL, sampling and training, ours and the peers'."""
     sizes = SIZES[device]
     if only:
@@ -94,6 +98,8 @@ def flows(out, device, rounds, only, batches, modes, jobs, as_json):
                 _variants(shape, (levels, steps, width), batch, job, device, modes or MODES[device])
             )
             _measure(found, rounds or count, device)
+            if profile:
+                _profile(found, device)
             table = {"levels": levels, "steps": steps, "width": width, "batch": batch, "job": job}
             report["tables"].append(table | {"rows": _rows(found, batch, report["peak_tflops"])})
             report["tables"][-1]["times_as_fast"] = _ratios(found)
@@ -227,6 +233,12 @@ def _measure(variants: list[Variant], rounds: int, device: str) -> None:
             one.seconds.append(_seconds(one.run, one.repeats, device))
 
 
+def _profile(variants: list[Variant], device: str) -> None:
+    for one in variants:
+        if one.mode != "onnxruntime":  # its operators are not torch's
+            one.profile = profiled(one.run, device)
+
+
 def _seconds(run: Callable[[], Any], repeats: int, device: str) -> float:
     wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     wait()
@@ -262,6 +274,7 @@ def _rows(variants: list[Variant], batch: int, peak: dict[str, float]) -> list[d
             / 1e12
             / peak[one.precision],
             "seconds": one.seconds,
+            "profile": one.profile,
         }
         for one in variants
     ]
@@ -295,7 +308,7 @@ def _markdown(report: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for table in report["tables"]:
-        size = f"{table['levels']} × {table['steps']}, {table['width']}, {table['batch']}"
+        size = _size(table)
         ratios = table["times_as_fast"]
         for row in table["rows"]:
             against = [
@@ -307,7 +320,29 @@ def _markdown(report: dict[str, Any]) -> str:
                 f"| {size} | {table['job']} | {row['variant']} | {row['ms_an_image']:.3g} | "
                 f"{100 * row['share_of_peak']:.1f} % | {told} |"
             )
+    profiles = [
+        (_size(table), table["job"], row["variant"], row["profile"])
+        for table in report["tables"]
+        for row in table["rows"]
+        if row["profile"]
+    ]
+    if profiles:
+        lines += [
+            "",
+            "| L × steps, width, batch | job | variant | operators a call | multiplying | "
+            "the largest shares |",
+            "|---|---|---|---|---|---|",
+        ]
+    for size, job, variant, found in profiles:
+        lines.append(
+            f"| {size} | {job} | {variant} | {found['operators']} | "
+            f"{100 * found['multiply']:.0f} % | {largest(found)} |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _size(table: dict[str, Any]) -> str:
+    return f"{table['levels']} × {table['steps']}, {table['width']}, {table['batch']}"
 
 
 if __name__ == "__main__":

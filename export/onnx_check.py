@@ -110,7 +110,7 @@ class Checker:
         worst: Figures = {}
         # The whole batch and one image: neither is the size that was traced.
         for count in (len(self.pixels), 1):
-            inputs = self._inputs(graph, self.pixels[:count])
+            inputs = self.inputs(graph, self.pixels[:count])
             got = session.run(None, {name: value.numpy() for name, value in inputs.items()})
             outputs = {one.name: value for one, value in zip(graph.outputs, got, strict=True)}
             wanted = REFERENCES[graph.kind](self.model, graph, inputs)
@@ -122,7 +122,8 @@ class Checker:
         _judge(graph.name, worst)
         return worst
 
-    def _inputs(self, graph: Graph, pixels: Tensor) -> dict[str, Tensor]:
+    def inputs(self, graph: Graph, pixels: Tensor) -> dict[str, Tensor]:
+        """What a file is asked of some of the images, by name."""
         sizes = {"batch": len(pixels), "draws": DRAWS}
         drawn = examples(graph.inputs, generator(1), sizes)
         inputs = {one.name: value for one, value in zip(graph.inputs, drawn, strict=True)}
@@ -212,8 +213,11 @@ def _conditional(model: TzK, graph: Graph, inputs: dict[str, Tensor]) -> dict[st
 
 def _posterior(model: TzK, _: Graph, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     paths, t = model.paths(), _observation(model, inputs)
-    given = _Given(len(t), _noise_in_order(paths, inputs))
+    noise = list(_noise_in_order(paths, inputs))
+    given = _Given(len(t), noise)
     said = model.posterior(t, draws=DRAWS, generator=given)
+    if given.handed_out != len(noise):
+        raise RuntimeError(f"the library drew {given.handed_out} codes' noise, not {len(noise)}")
     return {
         name: torch.stack([getattr(said[path], name) for path in paths], 1)
         for name in ("encoder", "joint", "logit")
@@ -268,9 +272,14 @@ class _Given(Rows):
     def __init__(self, count: int, normals: Iterable[Tensor]) -> None:
         super().__init__(range(count))
         self._normals = iter(normals)
+        self.handed_out = 0
+
+    def streams(self) -> Callable[[str], Rows]:
+        return lambda name: self
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32, device="cpu") -> Tensor:
-        return next(self._normals)
+        self.handed_out += 1
+        return next(self._normals).to(dtype)
 
 
 def _noise_in_order(paths: list[str], inputs: dict[str, Tensor]) -> Iterable[Tensor]:

@@ -20,11 +20,12 @@ from tzk_core.errors import ModelUnavailable, UnknownKnowledge, UsageError, Work
 from tzk_core.hub import WEIGHTS, sha256
 from tzk_core.model import TzK
 from tzk_core.randomness import Rows, generator
-from tzk_export import onnx_graphs
+from tzk_export import onnx_check, onnx_graphs
 from tzk_export.onnx import REPORT, SHARED, export
 from tzk_export.onnx_graphs import CANDIDATES
 from tzk_export.onnx_page import document
 
+NAMES = ("encoder", "joint", "logit")  # what a posterior says of each kind
 PAGE = Path(__file__).parents[2] / "docs" / "onnx.md"
 
 
@@ -123,6 +124,26 @@ def test_a_whole_export_and_its_answers(tmp_path):
     assert np.abs(out["log_prob"] - given).max() <= 1e-3 * 64 / 1000
     out = run(tmp_path / "onnx/decoder.onnx", z=z.numpy())
     assert (np.abs(out["image"].astype(int) - decoded.astype(int)) <= 1).all()
+
+
+def test_what_a_file_is_checked_against_has_its_noise():
+    """Kinds of codes that tell one draw from another: else any codes would do."""
+    model = tiny_model()
+    with torch.no_grad():
+        for parameter in model.find("mnist/3").t_discriminator.parameters():
+            parameter += torch.randn(parameter.shape, generator=generator(4))
+    checker = onnx_check.Checker(model, real(1, 16, 6))
+    graph = onnx_graphs.posterior(model)
+    reference = onnx_check.REFERENCES["posterior"]
+    inputs = checker.inputs(graph, checker.pixels)
+    others = inputs | {"code_noise:mnist": inputs["code_noise:mnist"].flip(1) + 1}
+    with torch.no_grad():
+        said, moved = (dict(zip(NAMES, graph.module(*i.values()))) for i in (inputs, others))
+        for each, given in ((said, inputs), (moved, others)):
+            wanted = reference(model, graph, given)
+            for name in NAMES:
+                torch.testing.assert_close(each[name], wanted[name])
+    assert (said["encoder"] - moved["encoder"]).abs().max() > 0.01
 
 
 @pytest.mark.slow

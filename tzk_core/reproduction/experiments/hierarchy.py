@@ -183,9 +183,10 @@ HIERARCHY = Experiment(
         "is learned as a kind with a 10-D code, and on that code a second TzK with the ten digits "
         "as kinds with 2-D codes. The paper reports 1.17 bits/dim for MNIST, 1.06 for the digits "
         "(over the code), and that 0.87 of the images are classified rightly by the code, with "
-        "which the samples are roughly aligned. Our small run trains the evidence bound with a KL "
-        "weight of 0.1, which is no bound, and at last the digits alone: the paper's objective "
-        "leaves the codes unused at this size (docs/decisions.md)."
+        "which the samples are roughly aligned. Our small run is of grey images, a third of the "
+        "elements; it trains the evidence bound with a KL weight of 0.1, which is no bound, and at "
+        "last the digits alone: the paper's objective leaves the codes unused at this size "
+        "(docs/decisions.md)."
     ),
     runs=(Run(RUN),),
     parts=(
