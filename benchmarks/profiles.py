@@ -1,0 +1,54 @@
+"""Where the time of a call goes: torch's profiler, told in shares that can be set side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+__all__ = ["largest", "profiled"]
+
+CALLS = 5
+SHOWN = 6  # operators in a line
+MULTIPLY = ("conv", "mm", "linear_pointwise", "matmul")
+
+
+def profiled(run: Callable[[], Any], device: str) -> dict[str, Any]:
+    """The operators of one call of ``run``, which has warmed up.
+
+    Returns:
+        ``operators``: how many are called; ``multiply``: the share of the time that convolutions
+        and matrix products take, forwards and backwards; ``shares``: of each operator, its own
+        time without what it calls, the largest first. Of the processor's time on a CPU, and of
+        the kernels' on a GPU.
+    """
+    activities = [ProfilerActivity.CPU]
+    if device == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as recorded:
+        for _ in range(CALLS):
+            run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+    time = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
+    events = [each for each in recorded.key_averages() if getattr(each, time) > 0]
+    total = sum(getattr(each, time) for each in events)
+    shares = {each.key: getattr(each, time) / total for each in events}
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    return {
+        "operators": round(sum(each.count for each in events) / CALLS),
+        "multiply": sum(share for name, share in ordered if _multiplies(name)),
+        "shares": dict(ordered),
+    }
+
+
+def largest(found: dict[str, Any]) -> str:
+    """The largest shares in a line."""
+    most = list(found["shares"].items())[:SHOWN]
+    return ", ".join(f"{name.removeprefix('aten::')} {100 * share:.0f} %" for name, share in most)
+
+
+def _multiplies(name: str) -> bool:
+    return any(part in name.lower() for part in MULTIPLY)
