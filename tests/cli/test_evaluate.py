@@ -247,8 +247,8 @@ def scopes_of(run: Path) -> dict[str, dict[str, str | None]]:
     }
 
 
-def test_a_model_without_knowledge(tmp_path, digits):
-    run = saved(tmp_path / "run")
+def test_a_model_without_knowledge(tmp_path, digits, mnist):
+    run = saved(tmp_path / "run", statistics={"typicality": typicality_of(mnist)})
     call(run, *SMALL, "--data", digits / "digits")
     found = scopes_of(run)
     assert tuple(found) == NAMES
@@ -257,6 +257,11 @@ def test_a_model_without_knowledge(tmp_path, digits):
     assert found["likelihoods"] == {"digits": None}
     assert found["samples"] == {"p(t)": None}
     assert found["neighbours"] == {"digits": None}
+    typicality = report_of(run / "evaluation")["parts"]["typicality"]["all"]["figures"]
+    # No other source was named: its own images altered.
+    assert len(typicality["auroc"]) == 2
+    for told in typicality["auroc"].values():
+        assert told["long PNG"]["count"] == 2 * 16
 
 
 @pytest.mark.slow

@@ -11,9 +11,9 @@ from tiny_model import tiny_model
 from tzk_core.config import KnowledgeConfig
 from tzk_core.data.quantisation import dequantise
 from tzk_core.errors import UsageError
+from tzk_core.evaluation.auroc import auroc_of
 from tzk_core.evaluation.discriminators import (
     among,
-    auroc,
     balanced_accuracy,
     binary,
     calibration_error,
@@ -38,34 +38,50 @@ def test_auroc_is_the_share_of_pairs_in_order(seed, levels):
     source = torch.Generator().manual_seed(seed)
     scores = torch.randint(levels, (60,), generator=source).float()  # few levels: many ties
     present = torch.rand(60, generator=source) < 0.3
-    assert auroc(scores, present) == pytest.approx(brute_force(scores, present), abs=1e-12)
+    found = auroc_of(scores[~present], scores[present], "x").mean
+    assert found == pytest.approx(brute_force(scores, present), abs=1e-12)
 
 
 def test_auroc_of_one_kind_alone_is_nan():
-    assert math.isnan(auroc(torch.arange(3.0), torch.ones(3, dtype=torch.bool)))
+    assert math.isnan(auroc_of(torch.empty(0), torch.arange(3.0), "x").mean)
 
 
 def test_auroc_takes_infinite_logits():
-    scores = torch.tensor([math.inf, math.inf, -math.inf, 0.0])
-    assert auroc(scores, torch.tensor([True, False, False, True])) == (0.5 + 1 + 0 + 1) / 4
+    absent, present = torch.tensor([math.inf, -math.inf]), torch.tensor([math.inf, 0.0])
+    assert auroc_of(absent, present, "x").mean == (0.5 + 1 + 0 + 1) / 4
 
 
 def test_calibration_error_of_constructed_data():
     # 0.8 said of ten, six happened; 0.1 said of thirty, three happened.
     probability = torch.tensor([0.8] * 10 + [0.1] * 30)
     happened = torch.tensor([1] * 6 + [0] * 4 + [1] * 3 + [0] * 27)
-    assert calibration_error(probability, happened) == pytest.approx(0.2 * 10 / 40, abs=1e-6)
+    assert calibration_error(probability, happened).mean == pytest.approx(0.2 * 10 / 40, abs=1e-6)
+
+
+def test_standard_errors_are_the_spread_over_sets_of_images():
+    """Against 400 sets of 500 images: probabilities with a known error, and logits to match."""
+    found = []
+    for seed in range(400):
+        source = torch.Generator().manual_seed(seed)
+        logits = 2 * torch.randn(500, generator=source)
+        happened = torch.rand(500, generator=source) < (0.5 * logits + 0.7).sigmoid()
+        each = binary(logits, happened, "a")
+        found.append((each.balanced_accuracy, each.auroc, each.calibration_error))
+    for figures in zip(*found, strict=True):
+        means = torch.tensor([figure.mean for figure in figures], dtype=torch.float64)
+        errors = torch.tensor([figure.standard_error for figure in figures])
+        assert float(means.std() / errors.mean()) == pytest.approx(1, abs=0.15)
 
 
 def test_certainty_that_is_right_is_calibrated_and_wrong_is_not():
     sure = torch.tensor([0.0, 1.0])
-    assert calibration_error(sure, torch.tensor([0, 1])) == 0
-    assert calibration_error(sure, torch.tensor([1, 0])) == 1
+    assert calibration_error(sure, torch.tensor([0, 1])).mean == 0
+    assert calibration_error(sure, torch.tensor([1, 0])).mean == 1
 
 
 def test_always_no_has_half_the_balanced_accuracy():
     present = torch.arange(100) < 10
-    assert balanced_accuracy(torch.zeros(100, dtype=torch.bool), present) == 0.5
+    assert balanced_accuracy(torch.zeros(100, dtype=torch.bool), present).mean == 0.5
 
 
 def test_one_kind_only_has_neither_auroc_nor_balanced_accuracy():
@@ -79,7 +95,7 @@ def test_top_1_and_balanced_accuracy_of_unequal_classes():
     logits = torch.tensor([[1.0, -1.0]] * 9 + [[-1.0, 1.0]])
     found = among(logits, labels, ["a/0", "a/1"])
     assert found.top_1.mean == pytest.approx(0.9)
-    assert found.balanced_accuracy == pytest.approx((1 + 0.5) / 2)
+    assert found.balanced_accuracy.mean == pytest.approx((1 + 0.5) / 2)
     assert [each.path for each in found.each] == ["a/0", "a/1"]
 
 

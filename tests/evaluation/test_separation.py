@@ -10,7 +10,8 @@ import torch
 from tiny_model import tiny_model
 
 from tzk_core.data.quantisation import dequantise
-from tzk_core.evaluation.separation import auroc_of, ks_chance, scored
+from tzk_core.evaluation.auroc import auroc_of
+from tzk_core.evaluation.separation import ks_chance, scored
 from tzk_core.randomness import derived, rows
 from tzk_core.typicality import Typicality, ks_uniform
 from tzk_core.typicality_statistics import forward, statistic_names, statistics

@@ -7,11 +7,9 @@ section 5).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -20,14 +18,14 @@ from ..data.quantisation import dequantise
 from ..errors import UsageError
 from ..model import TzK
 from ..randomness import derived, rows
-from .figures import mean_of
+from .auroc import auroc_of
+from .figures import mean_of, mean_of_groups
 from .held_out import Figure
 
 __all__ = [
     "Among",
     "Binary",
     "among",
-    "auroc",
     "balanced_accuracy",
     "binary",
     "calibration_error",
@@ -47,9 +45,9 @@ class Binary:
     positives: int
     negatives: int
     said_present: Figure  # the share of images with p > ½
-    balanced_accuracy: float | None
-    auroc: float | None
-    calibration_error: float
+    balanced_accuracy: Figure | None
+    auroc: Figure | None
+    calibration_error: Figure
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,8 @@ class Among:
     """The kinds below a knowledge, of which each image has one."""
 
     top_1: Figure
-    balanced_accuracy: float  # mean over classes of the share of their images that are right
-    calibration_error: float  # of the largest probability, normalised over the kinds
+    balanced_accuracy: Figure  # mean over classes of the share of their images that are right
+    calibration_error: Figure  # of the largest probability, normalised over the kinds
     each: list[Binary]  # every kind against the rest, on its own
 
 
@@ -119,10 +117,10 @@ def among(logits: Tensor, labels: Tensor, paths: list[str]) -> Among:
     # Of independent answers, given that exactly one is yes: odds, normalised.
     confidence = logits.softmax(1).max(1).values
     each = [binary(logits[:, k], labels == k, path) for k, path in enumerate(paths)]
-    recalls = [float(right[labels == k].double().mean()) for k in labels.unique()]
+    recalls = [mean_of(right[labels == k], paths[k], "share") for k in labels.unique()]
     return Among(
         top_1=mean_of(right, "top-1", "share"),
-        balanced_accuracy=sum(recalls) / len(recalls),
+        balanced_accuracy=mean_of_groups(recalls, "balanced accuracy"),
         calibration_error=calibration_error(confidence, right),
         each=each,
     )
@@ -138,43 +136,30 @@ def binary(logits: Tensor, present: Tensor, path: str) -> Binary:
         negatives=len(present) - positives,
         said_present=mean_of(said, f"said to be {path}", "share"),
         balanced_accuracy=balanced_accuracy(said, present) if both else None,
-        auroc=auroc(logits, present) if both else None,
+        auroc=auroc_of(logits[~present], logits[present], "AUROC") if both else None,
         calibration_error=calibration_error(logits.double().sigmoid(), present),
     )
 
 
-def balanced_accuracy(said: Tensor, present: Tensor) -> float:
+def balanced_accuracy(said: Tensor, present: Tensor) -> Figure:
     """The mean of the share of positives said to be, and of negatives said not to be."""
-    hits, passes = said[present].double().mean(), (~said[~present]).double().mean()
-    return float((hits + passes) / 2)
+    hits = mean_of(said[present], "positives said to be", "share")
+    passes = mean_of(~said[~present], "negatives said not to be", "share")
+    return mean_of_groups([hits, passes], "balanced accuracy")
 
 
-def auroc(scores: Tensor, present: Tensor) -> float:
-    """P(score of a positive > score of a negative) + ½ P(equal), exact; NaN where one is missing.
-
-    Mann and Whitney's U over the number of pairs, from mid-ranks.
-    """
-    values, truth = scores.double().cpu().numpy(), present.bool().cpu().numpy()
-    positives = int(truth.sum())
-    negatives = len(truth) - positives
-    if not positives or not negatives:
-        return math.nan
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    # Equal scores share the mean of the ranks that they take up.
-    rank = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    u = rank[truth].sum() - positives * (positives + 1) / 2
-    return float(u / (positives * negatives))
-
-
-def calibration_error(probability: Tensor, happened: Tensor, bins: int = BINS) -> float:
+def calibration_error(probability: Tensor, happened: Tensor, bins: int = BINS) -> Figure:
     """Expected calibration error: Σ_b n_b/N |mean probability − share that happened|.
 
-    Over ``bins`` bins of equal width on [0, 1] (Naeini, Cooper & Hauskrecht 2015).
+    Over ``bins`` bins of equal width on [0, 1] (Naeini, Cooper & Hauskrecht 2015). It is the mean
+    over images of ±(p − y), the sign being that of the bin's sum; the standard error is of that
+    mean, with the signs as they are (the delta method), so it is too small where a bin's sum may as
+    well have had the other sign.
     """
     p, y = probability.double().cpu(), happened.double().cpu()
     index = (p * bins).long().clamp(0, bins - 1)
     gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, index, p - y)
-    return float(gap.abs().sum() / len(p))
+    return mean_of(gap.sign()[index] * (p - y), "calibration error", "probability")
 
 
 def _batches(pixels: Tensor):

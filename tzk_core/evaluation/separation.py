@@ -1,4 +1,4 @@
-"""Telling images of other sources from a model's own: scores, and AUROCs with their errors.
+"""Telling images of other sources from a model's own: scores (AUROCs are auroc.py's).
 
 A likelihood alone is a poor alarm (design, section 7). So typicality stands beside what is simpler:
 log p(t) and the length of the PNG file, from the same forward pass and the same PNG.
@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,9 +19,8 @@ from ..model import TzK
 from ..randomness import derived, rows
 from ..typicality import Typicality
 from ..typicality_statistics import forward, statistics
-from .held_out import Figure
 
-__all__ = ["Scored", "auroc_of", "ks_chance", "scored"]
+__all__ = ["Scored", "ks_chance", "scored"]
 
 BATCH = 128
 
@@ -82,26 +80,6 @@ def scored(
     # What is not finite is as odd as can be; NaN would have no rank.
     odd = {key: score.nan_to_num(nan=math.inf) for key, score in odd.items()}
     return Scored(tails, odd)
-
-
-def auroc_of(own: Tensor, other: Tensor, name: str) -> Figure:
-    """P(an image of the other source scores higher than an own one) + ½ P(equal).
-
-    The standard error is DeLong's (DeLong, DeLong & Clarke-Pearson 1988): the variances of the two
-    placements, each over its number of images. It is NaN for fewer than two of either.
-    """
-    a, b = (np.sort(scores.double().cpu().numpy()) for scores in (own, other))
-
-    def share_below(of: np.ndarray, among: np.ndarray) -> np.ndarray:
-        left, right = (np.searchsorted(among, of, side=side) for side in ("left", "right"))
-        return (left + right) / (2 * len(among))
-
-    other_above = share_below(b, a)  # for each other image, the share of own ones below it
-    own_below = 1 - share_below(a, b)
-    error = math.nan
-    if min(len(a), len(b)) > 1:
-        error = math.sqrt(own_below.var(ddof=1) / len(a) + other_above.var(ddof=1) / len(b))
-    return Figure(name, float(other_above.mean()), error, len(a) + len(b), "AUROC")
 
 
 def ks_chance(count: int, calibration: int) -> float:

@@ -17,6 +17,7 @@ __all__ = ["PART", "discriminators_table"]
 
 FIRST = "first level"
 OTHERS = "other kinds"
+CURVES = 10  # in a diagram: more lines cannot be told apart
 
 
 def _scopes(work: Work) -> list[str] | str:
@@ -61,7 +62,7 @@ def _first_level(work: Work) -> Result:
             continue
         told, present = logits[name][e >= 0], e[e >= 0] == 1
         each.append(binary(told, present, name))
-        if len(curves) < 10:  # more lines than that cannot be told apart
+        if len(curves) < CURVES:
             curves[name] = reliability(told.sigmoid(), present)
     found, exclusive = None, _exclusive(work)
     if exclusive is not None:
@@ -100,7 +101,7 @@ def _first_level(work: Work) -> Result:
 
 def _other_kinds(work: Work) -> Result:
     """Attributes and binary digits below a kind, each on the images of which e is known."""
-    each = []
+    each, curves = [], {}
     for parent, paths in _others(work).items():
         e = torch.stack([work.known.existence[path] for path in paths])
         index = (e >= 0).any(0).nonzero().squeeze(1)
@@ -108,8 +109,15 @@ def _other_kinds(work: Work) -> Result:
         logits = logits_below(work.model, paths, work.pixels[index], seed=work.seed, tick=task)
         for k, path in enumerate(paths):
             mine = e[k][index]
-            each.append(binary(logits[mine >= 0, k], mine[mine >= 0] == 1, path))
-    return Result({"kinds": each}, [discriminators_table(each, len(work.pixels), None)])
+            told, present = logits[mine >= 0, k], mine[mine >= 0] == 1
+            each.append(binary(told, present, path))
+            if len(curves) < CURVES:
+                curves[path] = reliability(told.sigmoid(), present)
+    return Result(
+        {"kinds": each, "reliability": curves},
+        [discriminators_table(each, len(work.pixels), None)],
+        [_diagram(curves, "reliability-other-kinds")],
+    )
 
 
 def _others(work: Work) -> dict[str, list[str]]:
@@ -153,8 +161,9 @@ def discriminators_table(each: list[Binary], images: int, found: Among | None) -
     together = (
         ""
         if found is None
-        else f": top-1 {share(found.top_1)}, balanced accuracy {found.balanced_accuracy:.4f}, "
-        f"calibration error (of the largest, normalised) {found.calibration_error:.4f}"
+        else f": top-1 {share(found.top_1)}, balanced accuracy {share(found.balanced_accuracy)}, "
+        "calibration error (of the largest, normalised) "
+        f"{share(found.calibration_error)}"
     )
     return Table(
         f"Discriminators on {images:,} test images{together}",
@@ -165,7 +174,7 @@ def discriminators_table(each: list[Binary], images: int, found: Among | None) -
 
 def _row(each: Binary) -> list[str]:
     middle = [each.balanced_accuracy, each.auroc, each.calibration_error]
-    shown = ["one kind only" if value is None else f"{value:.4f}" for value in middle]
+    shown = ["one kind only" if one is None else share(one) for one in middle]
     return [each.path, *shown, share(each.said_present)]
 
 

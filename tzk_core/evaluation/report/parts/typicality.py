@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from ....randomness import derived
 from ....typicality import Typicality, ks_uniform, stored_typicality
-from ...separation import auroc_of, ks_chance, scored
+from ...auroc import auroc_of
+from ...separation import ks_chance, scored
 from ..charts import histograms
 from ..result import Picture, Result, Table, value
 from ..work import ALL, Part, Work
@@ -33,7 +35,7 @@ def _measure(work: Work, _: str) -> Result | str:
             work.some(len(images), largest, "typicality", images.name)
         ]
         for images in work.against
-    }
+    } or _altered(work, torch.cat(list(chosen.values())))
     total = sum(map(len, chosen.values())) + sum(map(len, others.values()))
     task = work.task("typicality", total)
     own, other = (
@@ -90,6 +92,18 @@ def _measure(work: Work, _: str) -> Result | str:
     return Result({"uniform": uniform, "auroc": aurocs}, tables, [picture])
 
 
+def _altered(work: Work, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What there is to be told from own images where no other source is named."""
+    own = pixels[work.some(len(pixels), work.settings.typicality_images, "typicality", "altered")]
+    order = torch.randperm(
+        own.shape[2:].numel(), generator=derived(work.seed, "typicality", "order")
+    )
+    return {
+        "own images, negative": 255 - own,
+        "own images, their pixels in another order": own.flatten(2)[:, :, order].view_as(own),
+    }
+
+
 def _as_in_training(available: list[int], training: list[int]) -> list[int]:
     """How many images of each source make a mixture like the training images'.
 
@@ -117,8 +131,9 @@ PART = Part(
     "Typicality",
     "Typicality is the share of held-out training images that are at least as unusual as an image. "
     "It should be uniform on the model's own test images (of several sources, on their mixture), "
-    "and small on others; the AUROC says how well it and simpler scores tell others (--against) "
-    "from own. It is no probability of being out of distribution.",
+    "and small on others; the AUROC says how well it and simpler scores tell others (those "
+    "of --against, or else own images altered) from own. It is no probability of being out of "
+    "distribution.",
     ("test_images", "typicality_images"),
     _scopes,
     _measure,
