@@ -72,7 +72,8 @@ def export(
 
     from .onnx_check import Checker, real_images
     from .onnx_graphs import graphs
-    from .onnx_trace import OPSET, traced
+    from .onnx_pieces import Pieces
+    from .onnx_trace import OPSET
     from .onnx_weights import SharedWeights
 
     run, to = run_folder(run), Path(to)
@@ -96,9 +97,9 @@ def export(
     }
     report: dict[str, Any] = {**about, "files": {}}
     with folder_aside(to) as folder:
-        weights = SharedWeights(folder / SHARED)
+        weights, pieces = SharedWeights(folder / SHARED), Pieces()
         for graph in wanted:
-            proto = traced(graph.module, graph.inputs, graph.outputs, graph.name)
+            proto = pieces.model_of(graph)
             _describe(proto, graph, about)
             weights.take_from(proto)
             file = folder / f"{graph.name}.onnx"

@@ -18,6 +18,7 @@ from tzk_core.data.quantisation import dequantise, to_pixels
 from tzk_core.densities import standard_normal
 
 if TYPE_CHECKING:
+    from tzk_core.knowledge import CodeEncoder
     from tzk_core.lineage import Lineage
     from tzk_core.model import TzK
 
@@ -25,6 +26,7 @@ __all__ = [
     "CANDIDATES",
     "Field",
     "Graph",
+    "Piece",
     "conditional",
     "decoder",
     "density",
@@ -59,19 +61,35 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """What a file, or a part of it, computes.
+
+    Args:
+        module: takes the inputs in order, returns the outputs in order.
+        name: of a piece that is in several files; others have none.
+    """
+
+    module: nn.Module
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...]
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class Graph:
     """One file.
 
     Args:
         name: of the file, without ``.onnx``.
         kind: density, decoder, sampler, posterior or conditional.
-        module: what it computes; takes the inputs in order, returns the outputs in order.
+        pieces: what it computes, one after the other. What a piece takes is an input of the file or
+            an output of an earlier piece; what no later piece takes is an output of the file.
         about: what holds of this file alone, such as its path.
     """
 
     name: str
     kind: str
-    module: nn.Module
+    pieces: tuple[Piece, ...]
     inputs: tuple[Field, ...]
     outputs: tuple[Field, ...]
     about: dict = field(default_factory=dict)
@@ -122,7 +140,7 @@ def density(model: TzK) -> Graph:
         ),
         Field("z", ("batch", *model.latent_shape), "float32", "none", "the latent state"),
     )
-    return Graph("density", "density", _Density(model), _image_and_noise(model), outputs)
+    return _whole("density", _Density(model), _image_and_noise(model), outputs)
 
 
 class _Density(nn.Module):
@@ -139,12 +157,15 @@ class _Density(nn.Module):
 
 def decoder(model: TzK) -> Graph:
     """z → uint8 image."""
-    inputs = (
-        Field(
-            "z", ("batch", *model.latent_shape), "float32", "N(0, 1) for a sample", "a latent state"
-        ),
+    piece = _decode(model)
+    return Graph("decoder", "decoder", (piece,), piece.inputs, piece.outputs)
+
+
+def _decode(model: TzK) -> Piece:
+    z = Field(
+        "z", ("batch", *model.latent_shape), "float32", "N(0, 1) for a sample", "a latent state"
     )
-    return Graph("decoder", "decoder", _Decoder(model), inputs, _image_out(model))
+    return Piece(_Decoder(model), (z,), _image_out(model), "decode")
 
 
 class _Decoder(nn.Module):
@@ -207,7 +228,6 @@ def sampler(model: TzK, path: str, *, present: bool = True) -> Graph:
         )
     )
     outputs = [
-        *_image_out(model),
         Field(
             "accepted",
             ("batch",),
@@ -217,21 +237,31 @@ def sampler(model: TzK, path: str, *, present: bool = True) -> Graph:
         ),
         *_codes(lineage, ""),
     ]
+    flow = _decode(model)
     return Graph(
         _file("sampler", path, present),
         "sampler",
-        _Sampler(model, lineage),
+        (Piece(_Sampler(lineage), tuple(inputs), (*flow.inputs, *outputs)), flow),
         tuple(inputs),
-        tuple(outputs),
+        (*flow.outputs, *outputs),
         {"path": path, "existence": int(present)},
     )
 
 
-class _Sampler(nn.Module):
-    def __init__(self, model: TzK, lineage: Lineage) -> None:
-        super().__init__()
-        self.model, self.lineage = model, lineage
+class _OfPath(nn.Module):
+    """Has the parameters of a path and no others: torch's export takes time for all there are."""
 
+    def __init__(self, lineage: Lineage) -> None:
+        super().__init__()
+        self.lineage, self.used = lineage, nn.ModuleList()
+        for depth, ((tzk, kind), e) in enumerate(zip(lineage.nodes, lineage.values, strict=True)):
+            self.used.extend((kind.encoders[e], kind.decoders[e]))
+            self.used.extend((kind.code_prior, kind.c_discriminator))
+            if depth:
+                self.used.append(tzk.flow)  # of the code above
+
+
+class _Sampler(_OfPath):
     def forward(self, candidate_noise, candidate_uniform, resample_uniform, *rest):
         *code_noise, latent_noise = rest
         _, count, size = candidate_noise.shape
@@ -250,8 +280,7 @@ class _Sampler(nn.Module):
         picked = first | (resampled & ~found.unsqueeze(1))
         deepest = torch.where(picked.unsqueeze(2), candidates.reshape(-1, count, size), 0.0).sum(1)
         codes = self.lineage.ascend(deepest, list(code_noise))
-        z = self.lineage.decoder.transform(latent_noise, codes[0])
-        return *_pixels(self.model.flow.decode(z)[0]), found, *codes
+        return self.lineage.decoder.transform(latent_noise, codes[0]), found, *codes
 
 
 def conditional(model: TzK, path: str, *, present: bool = True) -> Graph:
@@ -275,11 +304,12 @@ def conditional(model: TzK, path: str, *, present: bool = True) -> Graph:
         Field("log_exists", ("batch",), "float32", "nats", f"log p(e | c) of {path}"),
         Field("log_encoder", ("batch",), "float32", "nats", "log density of the codes given t"),
     )
+    flow, codes = _encode(model), _codes(lineage, "any number; ")
     return Graph(
         _file("conditional", path, present),
         "conditional",
-        _Conditional(model, lineage),
-        (*_image_and_noise(model), *_codes(lineage, "any number; ")),
+        (flow, Piece(_Conditional(lineage), (*flow.outputs, *codes), outputs)),
+        (*flow.inputs, *codes),
         outputs,
         {
             "path": path,
@@ -289,14 +319,27 @@ def conditional(model: TzK, path: str, *, present: bool = True) -> Graph:
     )
 
 
-class _Conditional(nn.Module):
-    def __init__(self, model: TzK, lineage: Lineage) -> None:
-        super().__init__()
-        self.model, self.lineage = model, lineage
+def _encode(model: TzK) -> Piece:
+    outputs = (
+        Field("t", ("batch", *model.observation_shape), "float32", "none", "the observation"),
+        Field("z", ("batch", *model.latent_shape), "float32", "none", "the latent state"),
+        Field("log_det", ("batch",), "float32", "nats", "log |det ∂z/∂t|"),
+    )
+    return Piece(_Encoder(model), _image_and_noise(model), outputs, "encode")
 
-    def forward(self, image, noise, *codes):
+
+class _Encoder(nn.Module):
+    def __init__(self, model: TzK) -> None:
+        super().__init__()
+        self.flow = model.flow
+
+    def forward(self, image, noise):
         t = dequantise(image, noise)
-        z, log_det = self.model.flow.encode(t)
+        return t, *self.flow.encode(t)
+
+
+class _Conditional(_OfPath):
+    def forward(self, t, z, log_det, *codes):
         codes = list(codes)
         return (
             self.lineage.decoder.log_prob(z, codes[0]) + log_det,
@@ -329,29 +372,29 @@ def posterior(model: TzK) -> Graph:
         Field("joint", columns, "float32", "probability", "encoder times those of the ancestors"),
         Field("logit", columns, "float32", "nats", "log odds of encoder"),
     )
-    return Graph("posterior", "posterior", _Posterior(model), tuple(inputs), outputs)
+    return _whole("posterior", _Posterior(model), tuple(inputs), outputs)
 
 
 class _Posterior(nn.Module):
     def __init__(self, model: TzK) -> None:
         super().__init__()
-        self.model = model
         self.paths = model.paths()
         self.parents = _parents(self.paths)
+        self.discriminators = nn.ModuleList(model.find(path).t_discriminator for path in self.paths)
+        self.encoders = nn.ModuleList(model.find(path).encoders[1] for path in self.parents)
 
     def forward(self, image, noise, *code_noise):
         t = dequantise(image, noise)
-        noise_of = dict(zip(self.parents, code_noise, strict=True))
+        below = dict(zip(self.parents, zip(self.encoders, code_noise, strict=True), strict=True))
         observed = {"": t}  # what the kinds below a path see, (B·draws, …)
         logits, joints = [], {"": t.new_ones(t.shape[0])}
-        for path in self.paths:
+        for path, discriminator in zip(self.paths, self.discriminators, strict=True):
             above = path.rpartition("/")[0]
-            kind = self.model.find(path)
-            logit = _averaged(kind.t_discriminator(observed[above]), t.shape[0])
+            logit = _averaged(discriminator(observed[above]), t.shape[0])
             logits.append(logit)
             joints[path] = joints[above] * logit.sigmoid()
-            if path in noise_of:
-                observed[path] = _observed(kind, observed[above], noise_of[path], root=not above)
+            if path in below:
+                observed[path] = _observed(*below[path], observed[above], root=not above)
         logit = torch.stack(logits, 1)
         return logit.sigmoid(), torch.stack([joints[path] for path in self.paths], 1), logit
 
@@ -363,9 +406,8 @@ def _averaged(logits: Tensor, batch: int) -> Tensor:
     return yes - nn.functional.logsigmoid(-logits).logsumexp(1)
 
 
-def _observed(kind, x: Tensor, noise: Tensor, *, root: bool) -> Tensor:
+def _observed(encoder: CodeEncoder, noise: Tensor, x: Tensor, *, root: bool) -> Tensor:
     """Codes of a kind for each draw, (B·draws, C); at the root ``x`` has one row an image."""
-    encoder = kind.encoders[1]
     base = encoder.base(x)
     if root:
         base = tuple(part.unsqueeze(1).expand_as(noise).flatten(0, 1) for part in base)
@@ -373,6 +415,13 @@ def _observed(kind, x: Tensor, noise: Tensor, *, root: bool) -> Tensor:
 
 
 # -- what they share -------------------------------------------------------------------------------
+
+
+def _whole(
+    name: str, module: nn.Module, inputs: tuple[Field, ...], outputs: tuple[Field, ...]
+) -> Graph:
+    """A file of one piece, its own."""
+    return Graph(name, name, (Piece(module, inputs, outputs),), inputs, outputs)
 
 
 def _pixels(t: Tensor) -> tuple[Tensor, Tensor]:

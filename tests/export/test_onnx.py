@@ -138,7 +138,9 @@ def test_what_a_file_is_checked_against_has_its_noise():
     inputs = checker.inputs(graph, checker.pixels)
     others = inputs | {"code_noise:mnist": inputs["code_noise:mnist"].flip(1) + 1}
     with torch.no_grad():
-        said, moved = (dict(zip(NAMES, graph.module(*i.values()))) for i in (inputs, others))
+        said, moved = (
+            dict(zip(NAMES, graph.pieces[0].module(*i.values()))) for i in (inputs, others)
+        )
         for each, given in ((said, inputs), (moved, others)):
             wanted = reference(model, graph, given)
             for name in NAMES:
