@@ -281,14 +281,14 @@ def _rows(variants: list[Variant], batch: int, peak: dict[str, float]) -> list[d
 
 
 def _ratios(variants: list[Variant]) -> dict[str, dict[str, float]]:
-    """How many times as fast as each peer's better precision (eager) our variants are."""
+    """How many times as fast as each peer's better precision our variants are, by its mode."""
     found: dict[str, dict[str, float]] = {}
-    for library in PEERS:
-        theirs = [v for v in variants if v.library == library and v.mode == "eager"]
+    for library, mode in itertools.product(PEERS, ("eager", "compiled")):
+        theirs = [v for v in variants if v.library == library and v.mode == mode]
         if library == "tzk" or not theirs:
             continue
         best = min(theirs, key=lambda v: statistics.median(v.seconds))
-        found[f"{library} ({best.precision})"] = {
+        found[f"{library} {mode} ({best.precision})"] = {
             v.name: statistics.median(b / a for a, b in zip(v.seconds, best.seconds, strict=True))
             for v in variants
             if v.library == "tzk"
@@ -304,8 +304,8 @@ def _markdown(report: dict[str, Any]) -> str:
         f"{peak['bfloat16']:.3g} in bfloat16.",
         "",
         "| L × steps, width, batch | job | variant | ms an image | share of the peak | "
-        "times as fast as normflows | as FrEIA |",
-        "|---|---|---|---|---|---|---|",
+        "times as fast as normflows | as normflows compiled | as FrEIA |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for table in report["tables"]:
         size = _size(table)
@@ -313,7 +313,7 @@ def _markdown(report: dict[str, Any]) -> str:
         for row in table["rows"]:
             against = [
                 next((r.get(row["variant"]) for k, r in ratios.items() if k.startswith(peer)), None)
-                for peer in ("normflows", "FrEIA")
+                for peer in ("normflows eager", "normflows compiled", "FrEIA")
             ]
             told = " | ".join("" if one is None else f"{one:.2f}" for one in against)
             lines.append(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 __all__ = ["largest", "profiled"]
@@ -19,10 +20,10 @@ def profiled(run: Callable[[], Any], device: str) -> dict[str, Any]:
     """The operators of one call of ``run``, which has warmed up.
 
     Returns:
-        ``operators``: how many are called; ``multiply``: the share of the time that convolutions
-        and matrix products take, forwards and backwards; ``shares``: of each operator, its own
-        time without what it calls, the largest first. Of the processor's time on a CPU, and of
-        the kernels' on a GPU.
+        ``operators``: how many are called, on a GPU of kernels; ``multiply``: the share of the time
+        that convolutions and matrix products take, forwards and backwards; ``shares``: of each
+        operator, its own time without what it calls, the largest first. Times are the
+        processor's on a CPU, and those of the kernels on a GPU.
     """
     activities = [ProfilerActivity.CPU]
     if device == "cuda":
@@ -33,7 +34,14 @@ def profiled(run: Callable[[], Any], device: str) -> dict[str, Any]:
         if device == "cuda":
             torch.cuda.synchronize()
     time = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
-    events = [each for each in recorded.key_averages() if getattr(each, time) > 0]
+    events = [
+        each
+        for each in recorded.key_averages()
+        if getattr(each, time) > 0
+        # On a GPU operators and the kernels that they launch tell of the same time.
+        and (device == "cpu" or each.device_type == DeviceType.CUDA)
+        and not each.is_user_annotation
+    ]
     total = sum(getattr(each, time) for each in events)
     shares = {each.key: getattr(each, time) / total for each in events}
     ordered = sorted(shares.items(), key=lambda item: -item[1])

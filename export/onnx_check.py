@@ -100,7 +100,7 @@ class Checker:
 
         try:
             onnx.checker.check_model(str(file), full_check=True)
-        except onnx.checker.ValidationError as error:
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise WorkFailed(f"{file.name} is not valid ONNX: {error}") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -118,7 +118,7 @@ class Checker:
             if graph.kind in ("density", "conditional"):
                 exact = REFERENCES[graph.kind](self.exact, graph, inputs)
             for name, value in self._differences(graph, outputs, wanted, exact):
-                worst[name] = max(worst.get(name, 0.0), value)
+                worst[name] = float(np.maximum(worst.get(name, 0.0), value))  # NaN stays
         _judge(graph.name, worst)
         return worst
 
@@ -174,7 +174,10 @@ class Checker:
 
 
 def _largest(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max())
+    """NaN where either has one; two infinities of one sign are equal."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    apart = np.subtract(a, b, out=np.zeros_like(a), where=a != b)
+    return float(np.abs(apart).max())
 
 
 # -- what the library says, in the model's own precision -------------------------------------------
@@ -305,7 +308,7 @@ def _most(figure: str, worst: Figures) -> float | None:
         return None
     if figure.endswith(ERROR):
         own = worst[figure.removesuffix(ERROR) + OWN_ERROR]
-        return max(MOST_NATS, TIMES_ITS_OWN * own)
+        return max(MOST_NATS, TIMES_ITS_OWN * own) if math.isfinite(own) else MOST_NATS
     if figure.endswith("_probability"):
         return MOST_PROBABILITY
     if figure.endswith(OF_LARGEST):

@@ -140,19 +140,19 @@ def density(model: TzK) -> Graph:
         ),
         Field("z", ("batch", *model.latent_shape), "float32", "none", "the latent state"),
     )
-    return _whole("density", _Density(model), _image_and_noise(model), outputs)
+    flow = _encode(model)
+    terms = Piece(_Terms(model), flow.outputs[1:], outputs[:2])
+    return Graph("density", "density", (flow, terms), flow.inputs, outputs)
 
 
-class _Density(nn.Module):
+class _Terms(nn.Module):
     def __init__(self, model: TzK) -> None:
         super().__init__()
-        self.flow = model.flow
+        self.channels = model.flow.level_channels
 
-    def forward(self, image: Tensor, noise: Tensor):
-        z, log_det = self.flow.encode(dequantise(image, noise))
-        shares = z.split(self.flow.level_channels, dim=1)
-        terms = torch.stack([standard_normal(share) for share in shares], 1)
-        return standard_normal(z) + log_det, terms, log_det, z
+    def forward(self, z: Tensor, log_det: Tensor):
+        terms = [standard_normal(share) for share in z.split(self.channels, dim=1)]
+        return standard_normal(z) + log_det, torch.stack(terms, 1)
 
 
 def decoder(model: TzK) -> Graph:

@@ -5,12 +5,12 @@ What takes the time of an export is tracing the t-flow, which is in nearly every
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import onnx
 from onnx import compose
 
-from .onnx_graphs import Field, Graph, Piece
+from tzk_core.errors import WorkFailed
+
+from .onnx_graphs import Graph, Piece
 from .onnx_trace import traced
 
 __all__ = ["Pieces"]
@@ -26,23 +26,30 @@ class Pieces:
         """A graph's ONNX model, with its inputs and outputs in their order.
 
         Raises:
-            WorkFailed: torch cannot export a piece.
+            WorkFailed: torch cannot export a piece, or the pieces do not fit.
         """
-        whole, names = None, {}
+        whole, names, made = None, {}, {}
         for number, piece in enumerate(graph.pieces):
             prefix = f"piece_{number}/"
-            # A copy with names of its own, and what goes in and out by the fields' names.
+            # A copy whose values have names of its own; `names` has the fields' by them.
             own = compose.add_prefix(self._traced(piece, graph.name), prefix)
             taken = [
-                (names[one.name], prefix + one.name) for one in piece.inputs if one.name in names
+                (made[one.name], prefix + one.name) for one in piece.inputs if one.name in made
             ]
-            whole = own if whole is None else compose.merge_models(whole, own, io_map=taken)
-            names |= {one.name: prefix + one.name for one in piece.outputs}
-            for one in piece.inputs:
-                names.setdefault(one.name, prefix + one.name)
-        _rename(whole.graph, {names[one.name]: one.name for one in (*graph.inputs, *graph.outputs)})
-        _in_order(whole.graph.input, graph.inputs)
-        _in_order(whole.graph.output, graph.outputs)
+            whole = own if whole is None else _merged(whole, own, taken)
+            names |= {prefix + one.name: one.name for one in (*piece.inputs, *piece.outputs)}
+            made |= {one.name: prefix + one.name for one in piece.outputs}
+        _rename(whole.graph, names)
+        inner = {one.name: one for one in whole.graph.value_info}
+        # An output that a later piece takes is no output of what is merged.
+        known = inner | {one.name: one for one in (*whole.graph.input, *whole.graph.output)}
+        for values, fields in (
+            (whole.graph.input, graph.inputs),
+            (whole.graph.output, graph.outputs),
+        ):
+            _put(values, [known[one.name] for one in fields])
+        outer = {one.name for one in (*whole.graph.input, *whole.graph.output)}
+        _put(whole.graph.value_info, [one for name, one in inner.items() if name not in outer])
         whole.graph.name, whole.graph.doc_string = graph.name, ""
         return whole
 
@@ -55,6 +62,15 @@ class Pieces:
         return self._kept[piece.name]
 
 
+def _merged(
+    first: onnx.ModelProto, second: onnx.ModelProto, taken: list[tuple[str, str]]
+) -> onnx.ModelProto:
+    try:
+        return compose.merge_models(first, second, io_map=taken)
+    except (ValueError, onnx.checker.ValidationError) as error:
+        raise WorkFailed(f"pieces of an ONNX file cannot be merged: {error}") from error
+
+
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     """Gives values other names; the graphs here have none within them."""
     for node in graph.node:
@@ -64,8 +80,7 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
         one.name = names.get(one.name, one.name)
 
 
-def _in_order(values, fields: Sequence[Field]) -> None:
-    by_name = {one.name: one for one in values}
-    ordered = [by_name[one.name] for one in fields]
+def _put(values, ordered: list[onnx.ValueInfoProto]) -> None:
+    kept = [onnx.ValueInfoProto.FromString(one.SerializeToString()) for one in ordered]
     del values[:]
-    values.extend(ordered)
+    values.extend(kept)

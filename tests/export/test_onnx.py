@@ -24,6 +24,7 @@ from tzk_export import onnx_check, onnx_graphs
 from tzk_export.onnx import REPORT, SHARED, export
 from tzk_export.onnx_graphs import CANDIDATES
 from tzk_export.onnx_page import document
+from tzk_export.onnx_pieces import Pieces
 
 NAMES = ("encoder", "joint", "logit")  # what a posterior says of each kind
 PAGE = Path(__file__).parents[2] / "docs" / "onnx.md"
@@ -146,6 +147,51 @@ def test_what_a_file_is_checked_against_has_its_noise():
             for name in NAMES:
                 torch.testing.assert_close(each[name], wanted[name])
     assert (said["encoder"] - moved["encoder"]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e9])
+def test_no_answer_that_is_not_finite_passes_a_check(tmp_path, value):
+    """A file that is right but for one image, whose density is not the library's."""
+    model = model_of(1, 1, {})
+    graph = onnx_graphs.density(model)
+    pixels = real(1, 8, 4)
+    file = tmp_path / "density.onnx"
+    onnx.save_model(Pieces().model_of(graph), str(file))
+    figures = onnx_check.Checker(model, pixels)(graph, file)
+    assert figures["log_prob_nats_per_1000_dims"] < 1e-3
+    with torch.no_grad():
+        model.flow.levels[0].layers[0].layers[0].bias += value
+    with pytest.raises(WorkFailed, match="differ by"):
+        onnx_check.Checker(model, pixels)(graph, file)
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+class Added(torch.nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+def test_pieces_share_inputs_and_what_one_takes_can_go_out_too():
+    x, y, total = (
+        onnx_graphs.Field(name, ("batch", 3), "float32", "none", "") for name in ("x", "y", "total")
+    )
+    pieces = (
+        onnx_graphs.Piece(Doubled(), (x,), (y,)),
+        onnx_graphs.Piece(Added(), (x, y), (total,)),
+    )
+    graph = onnx_graphs.Graph("sum", "sum", pieces, (x,), (total, y))
+    made = Pieces().model_of(graph)
+    onnx.checker.check_model(made, full_check=True)
+    session = onnxruntime.InferenceSession(made.SerializeToString())
+    given = np.arange(6, dtype=np.float32).reshape(2, 3)
+    found, doubled = session.run(["total", "y"], {"x": given})
+    assert [one.name for one in session.get_outputs()] == ["total", "y"]
+    assert np.array_equal(found, 3 * given)
+    assert np.array_equal(doubled, 2 * given)
 
 
 @pytest.mark.slow

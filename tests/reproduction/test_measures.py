@@ -8,9 +8,13 @@ import pytest
 import torch
 from tiny_model import tiny_model
 
+from tzk_core.evaluation.held_out import Figure
 from tzk_core.reproduction.experiments.cifar_bits import bit_accuracy
-from tzk_core.reproduction.experiments.interpolation import depth, ways
+from tzk_core.reproduction.experiments.interpolation import _above, depth, ways
+from tzk_core.reproduction.measuring import UNUSED, _of_unused_code
 from tzk_core.reproduction.paper import SAID
+from tzk_core.reproduction.rows import claim_row
+from tzk_core.reproduction.verdict import NOT_REPRODUCED, REPRODUCED, Conditions, claim_verdict
 
 
 def test_depth_is_of_the_worst_point_between_against_the_worse_end():
@@ -69,3 +73,30 @@ def test_the_figures_of_the_papers_table_2():
             ("baseline", "multi-data", "mnist-omniglot")
         )
         assert (said.estimator == "reconstruction") == conditional
+
+
+def exact_lower(successes: int, n: int, p: float) -> float:
+    """P(at least so many successes), of the binomial distribution."""
+    return sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(successes, n + 1))
+
+
+@pytest.mark.parametrize("n", [40, 100, 400])
+def test_a_share_of_one_is_not_known_exactly(n):
+    """Wilson's limits against exact binomial tails: about 2.3 % is beyond two errors."""
+    for successes in (n, n - 1, n - 3):
+        share = Figure("s", successes / n, 0.0, n, "share")
+        found = _above(share, 0.0)
+        lower = found.mean - 2 * found.standard_error
+        assert 0.003 < exact_lower(successes, n, lower) < 0.04
+    every = claim_verdict(_above(Figure("s", 1.0, 0.0, n, "share"), 0.95), Conditions())
+    assert every.word == (REPRODUCED if n >= 100 else NOT_REPRODUCED)
+
+
+def test_a_gain_of_an_unused_code_says_whose_it_is():
+    gain = Figure("gain", 0.2, 0.01, 100, "bits/dim")
+    row = claim_row("w", "p", "4.3", "prior", gain, "d", Conditions(smaller=("x",)))
+    for tells, unused in ((UNUSED / 2, True), (2 * UNUSED, False)):
+        found = _of_unused_code(row, Figure("I", tells, 0.01, 100, "nats"))
+        assert found.verdict.word == REPRODUCED
+        assert ("unused" in found.verdict.why) == unused
+        assert found.verdict.why.startswith("smaller")

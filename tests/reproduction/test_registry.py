@@ -88,7 +88,9 @@ def test_small_recipes_keep_the_structure(name):
     for part in ("knowledge", "child_knowledge"):
         a, b = getattr(small.model, part), getattr(full.model, part)
         assert (a.code_dim, a.z_steps) == (b.code_dim, b.z_steps)
-    assert small.data.preparation == full.data.preparation
+    assert small.data.preparation.size == full.data.preparation.size
+    if name != "hierarchy":  # whose small run is of grey images
+        assert small.data.preparation == full.data.preparation
     assert small.data.balance == full.data.balance
     assert names_of(small) == names_of(full)
     kinds = ("knowledge", "classes", "exclusive", "binary_digits", "invert")
@@ -102,7 +104,7 @@ def test_small_recipes_keep_the_structure(name):
 
 def test_fewer_steps_stand_for_fewer_in_the_same_order():
     steps = {n: packaged(n, "small").model.flow.steps for n in STEPS}
-    assert steps["baseline-cifar10"] > steps["specialise-cifar"] > steps["hierarchy"]
+    assert steps["baseline-cifar10"] > steps["specialise-cifar"]
     assert steps["specialise-cifar-flow"] == steps["specialise-cifar"]
 
 

@@ -39,9 +39,11 @@ def one(mean: float, error: float = 0.0) -> dict[str, Figure]:
         (2.0, 0.0, REPRODUCED),
         (2.049, 0.0, REPRODUCED),
         (2.051, 0.0, NOT_REPRODUCED),
-        # Two standard errors, where they are more.
-        (2.09, 0.05, REPRODUCED),
-        (2.11, 0.05, NOT_REPRODUCED),
+        # What is less well known must be better.
+        (2.02, 0.01, REPRODUCED),
+        (2.04, 0.01, NOT_REPRODUCED),
+        (1.94, 0.05, REPRODUCED),
+        (1.96, 0.05, NOT_REPRODUCED),
         (2.06, math.nan, NOT_REPRODUCED),
         (math.nan, 0.0, NOT_REPRODUCED),
         (math.inf, 0.0, NOT_REPRODUCED),
@@ -112,6 +114,15 @@ def test_claims(mean, error, word, why):
 def test_a_claim_of_smaller_models_counts_and_says_so():
     verdict = claim_verdict(figure(0.1, 0.01), SMALLER | Conditions(replaced=("CelebA",)))
     assert str(verdict) == "reproduced: smaller, with stand-ins in training"
+
+
+@pytest.mark.parametrize(("mean", "why"), [(0.1, "so it is here"), (-0.1, "it is the other way")])
+def test_a_claim_that_depends_on_size_is_not_comparable_of_smaller_models(mean, why):
+    verdict = claim_verdict(figure(mean, 0.01), SMALLER, sized=True)
+    assert verdict.word == NOT_COMPARABLE
+    assert verdict.why.startswith(why)
+    full = claim_verdict(figure(mean, 0.01), Conditions(), sized=True)
+    assert full == claim_verdict(figure(mean, 0.01), Conditions())
 
 
 def likelihood(estimator: str, draws: int | None = None) -> Likelihood:

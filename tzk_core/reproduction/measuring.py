@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..evaluation.figures import mean_of
 from ..evaluation.held_out import Figure
+from ..evaluation.information import code_information
 from ..evaluation.likelihoods import Measured, likelihood_rows, measure_rows
 from .paper import BITS, Said
 from .rows import NONE, Row, claim_row, likelihood_row, other_row
+from .verdict import NOT_COMPARABLE, Verdict
 from .work import Work
 
 __all__ = ["Prior", "against_baseline", "compared", "kind_rows", "prior_of", "prior_row"]
+
+UNUSED = 0.1
+"""Nats of I(c; t), below which a code counts as unused; a tenth of a bit a code of ten elements."""
 
 _TAGS = ["prior", "root", "child", "class"]  # of rows, in the order in which they are shown
 
@@ -75,7 +80,7 @@ def kind_rows(
 
     Then by how much the kind is better than p(t), first by the paper's own estimator, then by a
     likelihood: the importance bound must beat p(t) by more than −log p(e = 1), which any kind that
-    is consistent with p(t) gains for nothing.
+    is consistent with p(t) gains for nothing. And I(c; t), how much the code tells of the image.
 
     Args:
         kind: the root kind that all of the images have.
@@ -105,9 +110,24 @@ def kind_rows(
         if ask.tag == "prior":
             what += ", the same images as below"
         rows.append(likelihood_row(what, own_said, one.row, told, conditions))
+    tells = code_information(model, kind, source.pixels, seed=work.measuring_seed).information
     if gains:
-        rows += _gains(work, run, data, claim, kind, where, found)
+        each = _gains(work, run, data, claim, kind, where, found)
+        rows += [_of_unused_code(row, tells) for row in each]
+    why = "the paper gives no figure"
+    rows.append(other_row(f"I(c; t) of the code of {kind}", NONE, NONE, NONE, tells, told, why))
     return rows, found
+
+
+def _of_unused_code(row: Row, tells: Figure) -> Row:
+    """The row, its verdict saying so where the code tells nothing of the image.
+
+    What such a kind gains is its z-flow's, which any kind has.
+    """
+    if tells.mean >= UNUSED or row.verdict.word == NOT_COMPARABLE:
+        return row
+    why = f"{row.verdict.why}, but its code is unused: the gain is its z-flow's"
+    return replace(row, verdict=Verdict(row.verdict.word, why.removeprefix(", ")))
 
 
 def against_baseline(
@@ -126,7 +146,8 @@ def against_baseline(
     for each in compared(found, data, work):
         gain = _gain(each.log_prob, prior.found.log_prob, 0.0, prior.dims)
         what = f"p(t|{data}) better than p(t) of {baseline} on {data}"
-        rows.append(claim_row(what, claim, where, _estimator(each), gain, told, conditions))
+        estimator = _estimator(each)
+        rows.append(claim_row(what, claim, where, estimator, gain, told, conditions, sized=True))
     return rows
 
 

@@ -36,12 +36,17 @@ An experiment is one command; `tzk reproduce --list` names them all:
 
     tzk reproduce hierarchy --scale small --data mnist=DIR/mnist --data cifar10=DIR/cifar10 …
 
-`--scale full` is the paper's architecture and data, by the recipes `recipes/paper/NAME.yaml`;
+`--scale full` is the paper's architecture and data, by the recipes `recipes/paper/NAME.yaml`. Where
+the paper is silent or says otherwise than here: it does not say for how long it trained (full: five
+million images for a t-flow), batches are balanced, 1 % of the training images is held out, σ is
+limited, codes have a volume-preserving prior, and a child's density of its parent's code does not
+train that code (docs/decisions.md has why).
 `--scale small` is what 25 minutes of two processor cores can do (`NAME-small.yaml`), with every
 structural element kept: three levels, z-flows and code flows of 4 steps, codes of 10 and 2
 elements, frozen t-flows, kinds trained at once. Networks are smaller, and two things are otherwise
-than in the paper, since with so little training its codes stay unused without them: the objective
-is the evidence bound, and z-flows see the code (each run's line names all that differs).
+than in the paper: the objective is the evidence bound, and z-flows see the code. With so little
+training codes stay unused without them, and some with them: each kind's I(c; t) is told. A run's
+line names what else differs.
 
 A run that is finished in `--out` is taken, whichever experiment trained it; `--resume` goes on with
 one that was interrupted (of kinds that are fitted in parallel those that were not done begin anew),

@@ -60,6 +60,12 @@ def smaller(recipe: Recipe, full: Recipe) -> tuple[str, ...]:
     if any(source.tells for source in full.data.sources):
         found += _other_fields("kinds", recipe.model.knowledge, full.model.knowledge)
         if any(source.classes or source.binary_digits for source in full.data.sources):
+            flow, paper_flow = recipe.model.child_flow, full.model.child_flow
+            if flow != paper_flow:
+                found.append(
+                    f"flows of codes of {flow.steps} steps of width {flow.width} for "
+                    f"{paper_flow.steps} of {paper_flow.width}"
+                )
             ours, theirs = recipe.model.child_knowledge, full.model.child_knowledge
             found += _other_fields("kinds of codes", ours, theirs)
         named, paper_named = (

@@ -103,18 +103,20 @@ def claim_row(
     data: str,
     conditions: Conditions,
     *,
+    sized: bool = False,
     shown: str | None = None,
     also: dict[str, Figure] | None = None,
 ) -> Row:
     """A claim of the paper, by a difference of figures that is positive where it is right.
 
     Args:
+        sized: see :func:`claim_verdict`.
         shown: what stands under "ours"; the difference by default.
         also: the figures that the difference is of.
     """
     ours = f"{value(difference, 4)} {difference.unit}" if shown is None else shown
     figures = {"difference": difference} | (also or {})
-    verdict = claim_verdict(difference, conditions)
+    verdict = claim_verdict(difference, conditions, sized=sized)
     return Row(what, paper, where, estimator, ours, NONE, data, verdict, figures)
 
 

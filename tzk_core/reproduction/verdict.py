@@ -4,18 +4,21 @@ A figure (`figure_verdict`), in this order:
 
 1. *not comparable*, if it is of another kind: another estimator, test images that stand in for the
    paper's, or bits/dim of a model that learned from stand-ins.
-2. *reproduced*, if ours is at least as good, to within 0.05 bits/dim (0.02 of a share) or two of
-   its standard errors, whichever is more, on every D that the paper may have meant.
+2. *reproduced*, if ours is worse by no more than 0.05 bits/dim (0.02 of a share) even with two of
+   its standard errors added, on every D that the paper may have meant.
 3. *not comparable*, if it is that on one D and not on another: the paper does not say which it
    uses.
 4. *not comparable*, if it is worse, and the model or its training is smaller than the paper's or
    learned from stand-ins: a smaller model that is worse says nothing about the larger one.
 5. *not reproduced* otherwise, and where ours is not finite.
 
-A claim (`claim_verdict`), which compares figures of ours and so can be tested at any size:
-*reproduced*, if the difference has the sign that the paper claims by more than two standard errors,
-*not comparable*, if it was measured once, *not reproduced* otherwise. That the models were smaller,
-or learned from stand-ins, is told beside it.
+A claim (`claim_verdict`), which compares figures of ours: *reproduced*, if the difference has the
+sign that the paper claims by more than two standard errors, *not comparable*, if it was measured
+once, *not reproduced* otherwise. That the models were smaller, or learned from stand-ins, is told
+beside it. A claim that depends on how large models are, or for how long each was trained, is *not
+comparable* where they are smaller: one of a kind and its own t-flow does not, one of two t-flows
+that saw different numbers of images does. Standard errors are over images, samples or rounds; that
+another seed would have trained another model is in none of them.
 """
 
 from __future__ import annotations
@@ -109,7 +112,7 @@ def figure_verdict(said: Said, ours: Mapping[str, Figure], conditions: Condition
         why = "ours is not finite"
         return not_comparable(f"{why}, but {told}") if told else Verdict(NOT_REPRODUCED, why)
     gaps = {unit: _shortfall(said, each) for unit, each in ours.items()}
-    reached = [unit for unit, gap in gaps.items() if gap <= _tolerance(said, ours[unit])]
+    reached = [unit for unit, gap in gaps.items() if gap <= _margin(said, ours[unit])]
     missed = [unit for unit in gaps if unit not in reached]
     if not missed:
         why = _amount(-max(gaps.values()), said.unit)
@@ -125,12 +128,13 @@ def figure_verdict(said: Said, ours: Mapping[str, Figure], conditions: Condition
     return Verdict(NOT_REPRODUCED, why)
 
 
-def claim_verdict(difference: Figure, conditions: Conditions) -> Verdict:
+def claim_verdict(difference: Figure, conditions: Conditions, *, sized: bool = False) -> Verdict:
     """Whether a difference of figures of ours has the sign that the paper claims.
 
     Args:
         difference: positive where the claim is right, with the standard error of the difference.
-        conditions: told, but they change no verdict.
+        conditions: told beside the verdict.
+        sized: the claim depends on how large the models are or for how long they were trained.
     """
     mean, error = difference.mean, difference.standard_error
     if not math.isfinite(mean):
@@ -142,6 +146,8 @@ def claim_verdict(difference: Figure, conditions: Conditions) -> Verdict:
         word = NOT_REPRODUCED
         other_way = mean < -ERRORS * error
         why = "it is the other way round" if other_way else "within two standard errors"
+    if sized and conditions.told:
+        return not_comparable(f"{why or 'so it is here'}, but {conditions.told}")
     return Verdict(word, ", ".join(part for part in (why, conditions.told) if part))
 
 
@@ -150,9 +156,10 @@ def _shortfall(said: Said, ours: Figure) -> float:
     return ours.mean - said.figure if said.unit == BITS else said.figure - ours.mean
 
 
-def _tolerance(said: Said, ours: Figure) -> float:
+def _margin(said: Said, ours: Figure) -> float:
+    """By how much ours may be worse: less, the less is known of it."""
     error = 0.0 if math.isnan(ours.standard_error) else ours.standard_error
-    return max(WITHIN[said.unit], ERRORS * error)
+    return WITHIN[said.unit] - ERRORS * error
 
 
 def _amount(better: float, unit: str) -> str:

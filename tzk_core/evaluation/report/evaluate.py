@@ -139,7 +139,9 @@ def _facts(run: str | Path, model: TzK, work: Work) -> dict[str, Any]:
 def _key(part: Part, work: Work, facts: dict[str, Any]) -> dict[str, Any]:
     """All that a part's figures depend on, but for the rounding of devices."""
     settings = asdict(work.settings)
-    return {
+    # Results of before there were versions have none.
+    version = {"version": part.version} if part.version > 1 else {}
+    return version | {
         "weights": facts["weights"],
         "config": facts["config"],
         "tzk": __version__,

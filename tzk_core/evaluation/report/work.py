@@ -93,3 +93,4 @@ class Part(NamedTuple):
     scopes: Callable[[Work], list[str] | str]
     measure: Callable[[Work, str], Result | str]  # a scope's figures, or why there are none
     against: bool = False  # whether its figures depend on the other sources
+    version: int = 1  # one more, when the same settings give other figures than before

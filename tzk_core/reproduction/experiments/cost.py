@@ -95,6 +95,7 @@ def _step_rows(work: Work, seconds: dict[str, Tensor]) -> list[Row]:
             _below(kind, HALF),
             told,
             kinds,
+            sized=True,  # of decoders as wide as the t-flow, or wider
             shown=f"{value(kind)} {RATIO}",
             also={"ratio": kind} | _each(seconds),
         ),
@@ -124,6 +125,7 @@ def _step_rows(work: Work, seconds: dict[str, Tensor]) -> list[Row]:
             _below(weaker, 1.0),
             told,
             flows,
+            sized=True,
             shown=f"{value(weaker)} {RATIO}",
             also={"ratio": weaker},
         ),

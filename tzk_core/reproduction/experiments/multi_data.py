@@ -31,6 +31,7 @@ def _together(run: str, baseline: str, data: str):
             gap,
             work.told_of(run, data),
             work.conditions(run, baseline, test=[data]),
+            sized=True,
             also={"alone": own.found.row.bits, "together": prior.found.row.bits},
         )
         return Outcome([row, claim], pictures)
@@ -47,7 +48,7 @@ MULTI_DATA = Experiment(
         "The paper reports 3.6 bits/dim for CIFAR-10's test images instead of 3.54, and 1.28 for "
         "MNIST's instead of 1.11: slightly worse, with more diverse samples. Beside the figures "
         "stands the difference from the baseline, paired by image. A small run draws the data "
-        "sets equally often, and so sees a sixth as many images of CIFAR-10 as the baseline does."
+        "sets equally often, and so sees a share of the images of CIFAR-10 that the baseline does."
     ),
     runs=(
         Run("baseline-cifar10"),

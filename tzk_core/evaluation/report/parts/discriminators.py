@@ -190,4 +190,5 @@ PART = Part(
     _scopes,
     _measure,
     against=True,
+    version=2,
 )

@@ -26,16 +26,22 @@ def _measure(work: Work, _: str) -> Result | str:
     if isinstance(fitted, str):
         return fitted
     largest = work.settings.typicality_images
-    chosen = {
-        source.name: source.pixels[work.some(len(source.test), largest, "typicality", source.name)]
-        for source in work.sources
+    orders = {
+        s.name: work.some(len(s.test), 2 * largest, "typicality", s.name) for s in work.sources
     }
+    # Without other sources a half is altered, so that no image is on both sides.
+    sizes = {
+        name: min(largest, len(order) if work.against else (len(order) + 1) // 2)
+        for name, order in orders.items()
+    }
+    chosen = {s.name: s.pixels[orders[s.name][: sizes[s.name]]] for s in work.sources}
+    spare = torch.cat([s.pixels[orders[s.name][sizes[s.name] :]] for s in work.sources])
     others = {
         images.name: torch.from_numpy(images.pixels)[
             work.some(len(images), largest, "typicality", images.name)
         ]
         for images in work.against
-    } or _altered(work, torch.cat(list(chosen.values())))
+    } or (_altered(work, spare) if len(spare) else {})
     total = sum(map(len, chosen.values())) + sum(map(len, others.values()))
     task = work.task("typicality", total)
     own, other = (
@@ -92,9 +98,8 @@ def _measure(work: Work, _: str) -> Result | str:
     return Result({"uniform": uniform, "auroc": aurocs}, tables, [picture])
 
 
-def _altered(work: Work, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+def _altered(work: Work, own: torch.Tensor) -> dict[str, torch.Tensor]:
     """What there is to be told from own images where no other source is named."""
-    own = pixels[work.some(len(pixels), work.settings.typicality_images, "typicality", "altered")]
     order = torch.randperm(
         own.shape[2:].numel(), generator=derived(work.seed, "typicality", "order")
     )
@@ -138,4 +143,5 @@ PART = Part(
     _scopes,
     _measure,
     against=True,
+    version=2,
 )
