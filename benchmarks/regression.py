@@ -9,7 +9,7 @@ work in turn, one at a time. Timed are log p of a batch, samples, and a step of 
 model. A ratio is the median of the rounds' ratios, its interval a bootstrap's over rounds (95 %).
 
 Exit codes: 0 no path is slower by more than --tolerance; 1 one is, even at its interval's lower
-end; 2 the call was wrong.
+end; 2 the call was wrong; 3 a tree cannot be measured.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ ENOUGH = 0.1  # seconds that a timing takes at least, by repeating
 RESAMPLES = 2000
 
 
+class Unmeasured(click.ClickException):
+    """Nothing can be said of one of the trees."""
+
+    exit_code = 3
+
+
 @click.command()
 @click.option("--base", default="HEAD~1", show_default=True, help="the older commit")
 @click.option("--rounds", type=click.IntRange(min=2), default=15, show_default=True)
@@ -72,7 +78,7 @@ def regression(base, rounds, tolerance, levels, steps, width, batch, as_json):
             Worker("new", ROOT, inputs, settings) as new,
         ):
             if new.missing:
-                raise click.ClickException(f"the working tree cannot do {new.missing}")
+                raise Unmeasured(f"the working tree cannot do {new.missing}")
             seconds = measure(old, new, rounds)
     report = {
         "base": commit,
@@ -81,7 +87,7 @@ def regression(base, rounds, tolerance, levels, steps, width, batch, as_json):
         "torch": torch.__version__,
         "threads": new.threads,
         "settings": settings | {"batch": batch, "rounds": rounds, "tolerance": tolerance},
-        "log_p_apart_nats": float(np.abs(np.subtract(old.log_p, new.log_p)).max()),
+        "log_p_apart_nats": _apart(old.log_p, new.log_p),
         "missing": old.missing,
         "paths": {name: summary(*pair, tolerance) for name, pair in seconds.items()},
     }
@@ -91,6 +97,10 @@ def regression(base, rounds, tolerance, levels, steps, width, batch, as_json):
         _show(report)
     if any(one["slower"] for one in report["paths"].values()):
         sys.exit(1)
+
+
+def _apart(old: list[float] | None, new: list[float]) -> float | None:
+    return None if old is None else float(np.abs(np.subtract(old, new)).max())
 
 
 # -- the two trees ---------------------------------------------------------------------------------
@@ -153,7 +163,7 @@ class Worker:
         if not line:
             self._said.seek(0)
             said = self._said.read().strip().splitlines()[-20:]
-            raise click.ClickException("\n".join([f"the tree {self.name!r} failed:", *said]))
+            raise Unmeasured("\n".join([f"the tree {self.name!r} failed:", *said]))
         return json.loads(line)
 
 
@@ -163,7 +173,7 @@ def _git(*arguments: str, wrong: str | None = None) -> str:
     if done.returncode:
         if wrong is not None:
             raise click.UsageError(wrong)
-        raise click.ClickException(f"git {arguments[0]}: {done.stderr.strip()}")
+        raise Unmeasured(f"git {arguments[0]}: {done.stderr.strip()}")
     return done.stdout.strip()
 
 
@@ -243,7 +253,9 @@ def _show(report: dict[str, Any]) -> None:
     Console(width=100).print(table)
     for name, reason in report["missing"].items():
         click.echo(f"{name}: the older commit has none ({reason})")
-    click.echo(f"log p of the two trees differ by at most {report['log_p_apart_nats']:.2g} nats")
+    if report["log_p_apart_nats"] is not None:
+        apart = report["log_p_apart_nats"]
+        click.echo(f"log p of the two trees differ by at most {apart:.2g} nats")
 
 
 if __name__ == "__main__":

@@ -97,27 +97,29 @@ def train(model: TzK, t: torch.Tensor, known: dict[str, torch.Tensor]) -> Run:
     return run
 
 
-def paths(inputs: Path, settings: dict[str, int]) -> tuple[dict[str, Run], dict[str, str], list]:
+def paths(
+    inputs: Path, settings: dict[str, int]
+) -> tuple[dict[str, Run], dict[str, str], list[float] | None]:
     """What runs, why the rest does not, and log p of the images, for a comparison."""
     with np.load(inputs, allow_pickle=False) as arrays:
         t, labels = (torch.from_numpy(arrays[name]) for name in ("t", "labels"))
     model = as_served(made(tuple(t.shape[1:]), settings))
-    log_p = nll(model, t)().tolist()
     makers = {
         "nll": lambda: nll(model, t),
         "sample": lambda: sample(model, t),
         # Of its own, as training changes it.
         "train": lambda: train(made(tuple(t.shape[1:]), settings), t, existence(labels)),
     }
-    runs, missing = {}, {}
+    runs, missing, log_p = {}, {}, None
     for name, make in makers.items():
         try:
             run = make()
-            run()
-        except (ImportError, AttributeError, TypeError) as error:
+            found = run()
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             missing[name] = f"{type(error).__name__}: {error}"
         else:
             runs[name] = run
+            log_p = found.tolist() if name == "nll" else log_p
     return runs, missing, log_p
 
 
