@@ -6,6 +6,7 @@ Nothing here touches pyplot, whose state is global, or needs a display.
 from __future__ import annotations
 
 import io
+import textwrap
 
 import numpy as np
 import torch
@@ -116,7 +117,7 @@ def sheets(found: list, title: str) -> bytes:
             f"corners {sheet.corners:.2f}, between {sheet.inside:.2f}", fontsize=9
         )
         figure.colorbar(heat, ax=axes[1][column], shrink=0.75)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(textwrap.fill(title, 48 * len(found)), fontsize=10)
     return _png(figure)
 
 
