@@ -115,7 +115,7 @@ class Checker:
             outputs = {one.name: value for one, value in zip(graph.outputs, got, strict=True)}
             wanted = REFERENCES[graph.kind](self.model, graph, inputs)
             exact = {}
-            if graph.kind in ("density", "conditional"):
+            if graph.kind in ("density", "encoder", "conditional"):
                 exact = REFERENCES[graph.kind](self.exact, graph, inputs)
             for name, value in self._differences(graph, outputs, wanted, exact):
                 worst[name] = float(np.maximum(worst.get(name, 0.0), value))  # NaN stays
@@ -214,6 +214,14 @@ def _conditional(model: TzK, graph: Graph, inputs: dict[str, Tensor]) -> dict[st
     }
 
 
+def _encoder(model: TzK, graph: Graph, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    lineage, t = _lineage(model, graph), _observation(model, inputs)
+    noise = [value.to(t.dtype) for name, value in inputs.items() if name.startswith("code_noise_")]
+    codes = lineage.encode(t, noise)
+    found = {f"code_{depth}": code for depth, code in enumerate(codes, 1)}
+    return found | {"log_encoder": lineage.log_encoder(codes, t)}
+
+
 def _posterior(model: TzK, _: Graph, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     paths, t = model.paths(), _observation(model, inputs)
     noise = list(_noise_in_order(paths, inputs))
@@ -255,6 +263,7 @@ REFERENCES: dict[str, Callable[[TzK, Graph, dict[str, Tensor]], dict[str, Tensor
     "decoder": _decoder,
     "sampler": _sampler,
     "posterior": _posterior,
+    "encoder": _encoder,
     "conditional": _conditional,
 }
 

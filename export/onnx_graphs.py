@@ -8,7 +8,7 @@ observations and generators, since a graph has neither a generator nor a loop wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,6 +30,7 @@ __all__ = [
     "conditional",
     "decoder",
     "density",
+    "encoder",
     "graphs",
     "posterior",
     "sampler",
@@ -81,7 +82,7 @@ class Graph:
 
     Args:
         name: of the file, without ``.onnx``.
-        kind: density, decoder, sampler, posterior or conditional.
+        kind: density, decoder, sampler, posterior, encoder or conditional.
         pieces: what it computes, one after the other. What a piece takes is an input of the file or
             an output of an earlier piece; what no later piece takes is an output of the file.
         about: what holds of this file alone, such as its path.
@@ -100,7 +101,7 @@ def graphs(model: TzK, *, paths: Sequence[str] | None = None, absent: bool = Fal
 
     Args:
         paths: of the samplers and conditional densities; every path by default.
-        absent: samplers and conditional densities of e = 0 too.
+        absent: samplers, encoders and conditional densities of e = 0 too.
 
     Raises:
         UnknownKnowledge: a path that is not there.
@@ -112,6 +113,7 @@ def graphs(model: TzK, *, paths: Sequence[str] | None = None, absent: bool = Fal
     for present in (True, False) if absent else (True,):
         for path in paths:
             found.append(sampler(model, path, present=present))
+            found.append(encoder(model, path, present=present))
             found.append(conditional(model, path, present=present))
     return found
 
@@ -283,6 +285,37 @@ class _Sampler(_OfPath):
         return self.lineage.decoder.transform(latent_noise, codes[0]), found, *codes
 
 
+def encoder(model: TzK, path: str, *, present: bool = True) -> Graph:
+    """uint8 image and noise → codes of a path that the encoders give, and their log density."""
+    lineage = model.lineage(path, present=present)
+    codes = _codes(lineage, "")
+    noise = [
+        replace(code, name=f"code_noise_{depth}", unit="N(0, 1)", meaning=f"of {code.name}")
+        for depth, code in enumerate(codes, 1)
+    ]
+    inputs, outputs = (*_image_and_noise(model), *noise), (*codes, _LOG_ENCODER)
+    return Graph(
+        _file("encoder", path, present),
+        "encoder",
+        (Piece(_Codes(lineage), inputs, outputs),),
+        inputs,
+        outputs,
+        {"path": path, "existence": int(present)},
+    )
+
+
+_LOG_ENCODER = Field(
+    "log_encoder", ("batch",), "float32", "nats", "log density of the codes given t"
+)
+
+
+class _Codes(_OfPath):
+    def forward(self, image, noise, *code_noise):
+        t = dequantise(image, noise)
+        codes = self.lineage.encode(t, list(code_noise))
+        return *codes, self.lineage.log_encoder(codes, t)
+
+
 def conditional(model: TzK, path: str, *, present: bool = True) -> Graph:
     """uint8 image, noise and the codes of a path → log p(t | e, c) and what the codes weigh."""
     lineage = model.lineage(path, present=present)
@@ -302,7 +335,7 @@ def conditional(model: TzK, path: str, *, present: bool = True) -> Graph:
             "log density of the codes under p(c), down the path; log p(e | c) left out",
         ),
         Field("log_exists", ("batch",), "float32", "nats", f"log p(e | c) of {path}"),
-        Field("log_encoder", ("batch",), "float32", "nats", "log density of the codes given t"),
+        _LOG_ENCODER,
     )
     flow, codes = _encode(model), _codes(lineage, "any number; ")
     return Graph(

@@ -92,11 +92,12 @@ def run(file: Path, **inputs: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_a_whole_export_and_its_answers(tmp_path):
-    """All five kinds of file, the smallest there are: what takes time is torch's tracing."""
+    """All six kinds of file, the smallest there are: what takes time is torch's tracing."""
     model = model_of(1, 1, {"mnist": KnowledgeConfig(**SMALL, z_steps=1)})
     model.save_pretrained(tmp_path / "run")
     report = export(tmp_path / "run", tmp_path / "onnx")
-    for file in ("density", "decoder", "posterior", "sampler.mnist", "conditional.mnist"):
+    of_path = ("sampler.mnist", "encoder.mnist", "conditional.mnist")
+    for file in ("density", "decoder", "posterior", *of_path):
         entry = report["files"].pop(f"{file}.onnx")
         assert entry["check"], file
         inputs = onnx.load(str(tmp_path / f"onnx/{file}.onnx")).graph.input
@@ -123,6 +124,35 @@ def test_a_whole_export_and_its_answers(tmp_path):
         code_1=codes.numpy(),
     )
     assert np.abs(out["log_prob"] - given).max() <= 1e-3 * 64 / 1000
+    # Encoder and conditional density together are the weights of the importance bound.
+    epsilon = torch.randn(len(t), 3, generator=generator(7))
+    drawn = run(
+        tmp_path / "onnx/encoder.mnist.onnx",
+        image=images.numpy(),
+        noise=noise.numpy(),
+        code_noise_1=epsilon.numpy(),
+    )
+    weighed = run(
+        tmp_path / "onnx/conditional.mnist.onnx",
+        image=images.numpy(),
+        noise=noise.numpy(),
+        code_1=drawn["code_1"],
+    )
+    assert weighed["log_encoder"] == pytest.approx(drawn["log_encoder"], abs=1e-3)
+    lineage = model.lineage("mnist")
+    with torch.no_grad():
+        [c] = lineage.encode(t, [epsilon])
+        z, log_det = model.flow.encode(t)
+        bound = (
+            lineage.decoder.log_prob(z, c)
+            + log_det
+            + lineage.log_prior([c])
+            + lineage.log_exists(c)
+            - lineage.log_encoder([c], t)
+        )
+    said = weighed["log_prob"] + weighed["log_prior"] + weighed["log_exists"] - drawn["log_encoder"]
+    assert said == pytest.approx(bound.numpy(), abs=5e-3)
+    z = torch.randn(4, *model.latent_shape, generator=generator(6))
     out = run(tmp_path / "onnx/decoder.onnx", z=z.numpy())
     assert (np.abs(out["image"].astype(int) - decoded.astype(int)) <= 1).all()
 
@@ -198,7 +228,7 @@ def test_pieces_share_inputs_and_what_one_takes_can_go_out_too():
 def test_every_file_agrees_with_the_library(grey):
     _, report = grey
     kinds = {entry["kind"] for entry in report["files"].values()}
-    assert kinds == {"density", "decoder", "posterior", "sampler", "conditional"}
+    assert kinds == {"density", "decoder", "posterior", "sampler", "encoder", "conditional"}
     for name, entry in report["files"].items():
         assert entry["check"], name
     assert report["files"]["density.onnx"]["check"]["log_prob_nats_per_1000_dims"] < 1e-3
