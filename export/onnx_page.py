@@ -78,7 +78,11 @@ One step of float32 at such a log p is 0.48e-3 of this unit. What is more is the
 networks, which the flow makes large where an image is far from all that it was trained on, in a
 file and in the library alike. Sums of log-determinants are float64 in both.
 
-@@BUILTIN@@
+Of the model in the box, 69 files that share 14.6 MB of weights (`tzk export builtin --to DIR`,
+16 digits and garments): log densities of file and library, both float32, differ by at most 1.2e-3
+(density) and 0.95e-3 (conditional), and those of the file from the library in float64 by 0.65e-3;
+codes by 1e-6 of the largest element, probabilities of the posterior by 2.9e-6 with 16 draws,
+images by one grey level in 0.02 % of the pixels. The export takes 12 minutes of one processor.
 
 ## Running them
 
