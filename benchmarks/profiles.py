@@ -43,7 +43,10 @@ def profiled(run: Callable[[], Any], device: str) -> dict[str, Any]:
         and not each.is_user_annotation
     ]
     total = sum(getattr(each, time) for each in events)
-    shares = {each.key: getattr(each, time) / total for each in events}
+    shares: dict[str, float] = {}
+    for each in events:
+        name = _plain(each.key)
+        shares[name] = shares.get(name, 0.0) + getattr(each, time) / total
     ordered = sorted(shares.items(), key=lambda item: -item[1])
     return {
         "operators": round(sum(each.count for each in events) / CALLS),
@@ -55,7 +58,13 @@ def profiled(run: Callable[[], Any], device: str) -> dict[str, Any]:
 def largest(found: dict[str, Any]) -> str:
     """The largest shares in a line."""
     most = list(found["shares"].items())[:SHOWN]
-    return ", ".join(f"{name.removeprefix('aten::')} {100 * share:.0f} %" for name, share in most)
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in most)
+
+
+def _plain(name: str) -> str:
+    """Operators without their library; all that the compiler has made is one."""
+    made = ("CompiledFxGraph", "Torch-Compiled Region", "CompiledFunction")
+    return "compiled code" if any(part in name for part in made) else name.removeprefix("aten::")
 
 
 def _multiplies(name: str) -> bool:
