@@ -103,7 +103,7 @@ def test_a_tree_that_fails_is_told_and_leaves_nothing(script, tmp_path, monkeypa
     broken.write_text("raise SystemExit('this tree is broken')\n")
     monkeypatch.setattr(script, "WORKER", broken)
     result = CliRunner().invoke(script.regression, [*TINY, "--base", "HEAD"])
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "the tree 'base' failed:\nthis tree is broken" in result.output
     assert not list(tmp_path.glob("tzk-*"))
     assert str(tmp_path) not in git("worktree", "list")

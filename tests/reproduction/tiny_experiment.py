@@ -53,6 +53,8 @@ def changes(name: str, steps: int = 3) -> list[str]:
     found += [f"model.{kind}.{key}" for kind in ("knowledge", "child_knowledge") for key in _NARROW]
     for recipe in recipes_of(EXPERIMENTS[name]):
         small = packaged(recipe, "small")
+        if recipe == "hierarchy":  # whose small images are grey: in RGB both D differ
+            found.append(f"{recipe}:data.preparation.channels=3")
         for number, _ in enumerate(small.stages):
             stage = f"{recipe}:stages.{number}"
             found += [f"{stage}.steps={steps}", f"{stage}.batch=8", f"{stage}.learning_rate=1e-3"]
