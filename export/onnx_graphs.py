@@ -84,7 +84,7 @@ class Graph:
         name: of the file, without ``.onnx``.
         kind: density, decoder, sampler, posterior, encoder or conditional.
         pieces: what it computes, one after the other. What a piece takes is an input of the file or
-            an output of an earlier piece; what no later piece takes is an output of the file.
+            an output of an earlier piece; the file's outputs are outputs of any of them.
         about: what holds of this file alone, such as its path.
     """
 

@@ -20,7 +20,7 @@ from .work import Work
 __all__ = ["Prior", "against_baseline", "compared", "kind_rows", "prior_of", "prior_row"]
 
 UNUSED = 0.1
-"""Nats of I(c; t), below which a code counts as unused; a tenth of a bit a code of ten elements."""
+"""Nats of I(c; t), below which a code counts as unused; a code that is used has several."""
 
 _TAGS = ["prior", "root", "child", "class"]  # of rows, in the order in which they are shown
 

@@ -46,7 +46,8 @@ structural element kept: three levels, z-flows and code flows of 4 steps, codes 
 elements, frozen t-flows, kinds trained at once. Networks are smaller, and two things are otherwise
 than in the paper: the objective is the evidence bound, and z-flows see the code. With so little
 training codes stay unused without them, and some with them: each kind's I(c; t) is told. A run's
-line names what else differs.
+line names the sizes and data that differ; rates, precision and the objective's weights are in its
+recipe.
 
 A run that is finished in `--out` is taken, whichever experiment trained it; `--resume` goes on with
 one that was interrupted (of kinds that are fitted in parallel those that were not done begin anew),

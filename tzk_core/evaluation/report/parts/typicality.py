@@ -35,13 +35,14 @@ def _measure(work: Work, _: str) -> Result | str:
         for name, order in orders.items()
     }
     chosen = {s.name: s.pixels[orders[s.name][: sizes[s.name]]] for s in work.sources}
-    spare = torch.cat([s.pixels[orders[s.name][sizes[s.name] :]] for s in work.sources])
     others = {
         images.name: torch.from_numpy(images.pixels)[
             work.some(len(images), largest, "typicality", images.name)
         ]
         for images in work.against
-    } or (_altered(work, spare) if len(spare) else {})
+    }
+    if not others:
+        others = _altered(work, [s.pixels[orders[s.name][sizes[s.name] :]] for s in work.sources])
     total = sum(map(len, chosen.values())) + sum(map(len, others.values()))
     task = work.task("typicality", total)
     own, other = (
@@ -98,8 +99,11 @@ def _measure(work: Work, _: str) -> Result | str:
     return Result({"uniform": uniform, "auroc": aurocs}, tables, [picture])
 
 
-def _altered(work: Work, own: torch.Tensor) -> dict[str, torch.Tensor]:
+def _altered(work: Work, spare: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     """What there is to be told from own images where no other source is named."""
+    own = torch.cat(spare)
+    if not len(own):
+        return {}
     order = torch.randperm(
         own.shape[2:].numel(), generator=derived(work.seed, "typicality", "order")
     )
