@@ -4,18 +4,20 @@
     python benchmarks/quality.py --out runs/quality --data mnist
 
 Both have the same levels and steps, and normflows the width whose parameters come closest to ours.
-Both are trained with Adam at the same rate, a linear rise over 50 steps and a cosine to 1 % of it,
-on the same batches with the same noise, from ActNorms that the same 512 images set; one step of
-ours, one of theirs, so that both see the same machine. Each budget is a training of its own. Rates
-are chosen for each library alone, on images held out of the training set; bits/dim are of test
-images, D as the images are prepared (32×32), ± a standard error over images.
+Both are trained with Adam, a linear rise over 50 steps and a cosine to 1 % of the rate, on the same
+batches with the same noise, from ActNorms that the same 512 images set. Each budget is a training
+of its own. Bits/dim are of test images, D as the images are prepared (32×32), ± a standard error
+over images; how far a contestant is ahead is the mean difference, paired by image.
 
-How far ours is ahead is the mean difference ± its standard error, paired by image. After the last
-budget normflows is trained once more, for as many steps as it has time for while ours has all of
-them: the comparison at equal time.
+Rates are chosen for each contestant and budget alone, by whole trainings of that budget, on images
+held out of the training set: from 4e-3 by factors of two, until the best has a worse one on either
+side of it.
 
-`recipe` is ours once more with what our recipes add: ActNorm's log scales learn twenty times
-faster, and an average of the weights.
+`tzk recipe` is ours with what our recipes add: ActNorm's log scales learn twenty times faster, and
+an average of the weights. `normflows, tzk's time` is normflows with as many steps as it has time
+for while tzk has all of the budget's, by the ratio of their steps while rates were chosen. All
+contestants train in turn, a step of each, so that all see the same machine, and the seconds of the
+two say how equal their time was.
 """
 
 from __future__ import annotations
@@ -43,9 +45,12 @@ from tzk_core.training.optimisers import Average
 
 __all__ = ["quality"]
 
-RATES = (1e-3, 2e-3, 4e-3)
-OURS, PEER = "tzk", "normflows"
-CONTESTANTS = ("tzk", "normflows", "tzk recipe")
+Rates = dict[str, dict[float, float]]  # bits/dim held out, by contestant and rate
+
+FIRST_RATE, SLOWEST, FASTEST = 4e-3, 2.5e-4, 6.4e-2
+OURS, PEER, RECIPE = "tzk", "normflows", "tzk recipe"
+CONTESTANTS = (OURS, PEER, RECIPE)
+EQUAL_TIME = "normflows, tzk's time"
 WARMUP, LAST = 50, 0.01
 HELD_OUT, INITIAL, AT_ONCE = 1000, 512, 100
 
@@ -54,13 +59,12 @@ HELD_OUT, INITIAL, AT_ONCE = 1000, 512, 100
 @click.option("--data", default="mnist", show_default=True, help="images, grey or in colour")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/quality"))
 @click.option("--steps", type=int, multiple=True, default=(250, 500, 1000, 2000), help="budgets")
-@click.option("--choosing", default=250, show_default=True, help="steps to choose a rate by")
 @click.option("--batch", default=32, show_default=True)
 @click.option("--size", "flow", default="3,8,64", show_default=True, help="levels,steps,width")
 @click.option("--test-images", default=2000, show_default=True)
 @click.option("--seed", default=1, show_default=True)
-def quality(data, out, steps, choosing, batch, flow, test_images, seed) -> None:
-    """Test bits/dim of ours and of normflows' at each budget, and at equal time."""
+def quality(data, out, steps, batch, flow, test_images, seed) -> None:
+    """Test bits/dim of ours and of normflows' at each budget, for equal images and equal time."""
     levels, depth, width = (int(n) for n in flow.split(","))
     train = _pixels(data, "train", None)
     test = _pixels(data, "test", test_images)
@@ -81,75 +85,96 @@ def quality(data, out, steps, choosing, batch, flow, test_images, seed) -> None:
         "budgets": [],
     }
 
-    def contestants(rates: dict[str, float], budget: int) -> list[_Run]:
+    def trained(wanted: list[tuple[str, float, int]]) -> list[_Run]:
+        """Contestants with their rates and steps, trained in turn."""
         runs = []
-        for name in rates:
-            library = name.split()[0]
-            model = made(library, shape, *sizes[library == "normflows"], seed=seed)
-            runs.append(_Run(name, model, rates[name], budget, recipe="recipe" in name))
+        first = _observed(train[:INITIAL], derived(seed, "initial"))
+        for name, rate, budget in wanted:
+            library = PEER if _is_peer(name) else OURS
+            model = made(library, shape, *sizes[library == PEER], seed=seed)
+            run = _Run(name, model, rate, budget)
+            run.start(first)
+            runs.append(run)
             count = sum(p.numel() for p in model.parameters() if p.requires_grad)
             report["parameters"][library] = count
-        return runs
-
-    def trained(rates: dict[str, float], budget: int) -> list[_Run]:
-        runs = contestants(rates, budget)
-        first = _observed(train[:INITIAL], derived(seed, "initial"))
-        for run in runs:
-            run.start(first)
-        for step in range(budget):
-            pick = derived(seed, "step", budget, step)
-            index = torch.randint(len(train), (batch,), generator=pick)
-            t = _observed(train[index], pick)
-            for run in runs[step % len(runs) :] + runs[: step % len(runs)]:
-                run.step(t, step)
+        longest = max(run.budget for run in runs)
+        for turn in range(longest):
+            shift = turn % len(runs)
+            for run in runs[shift:] + runs[:shift]:
+                if run.done * longest > turn * run.budget:
+                    continue  # one of fewer steps takes them as evenly as they go
+                pick = derived(seed, "step", run.done)
+                index = torch.randint(len(train), (batch,), generator=pick)
+                run.step(_observed(train[index], pick))
         for run in runs:
             run.finish()
         return runs
 
-    chosen: dict[str, float] = {}
-    found: dict[str, dict[float, float]] = {name: {} for name in CONTESTANTS}
-    for rate in RATES:
-        for run in trained(dict.fromkeys(CONTESTANTS, rate), choosing):
-            found[run.name][rate] = float(run.bits(held_out, seed).mean())
-            print(f"{run.name} at {rate}: {found[run.name][rate]:.4f} held out", file=sys.stderr)
-    for name, each in found.items():
-        sound = {rate: bits for rate, bits in each.items() if math.isfinite(bits)}
-        chosen[name] = min(sound, key=sound.get)
-    report["rates"], report["chosen"] = found, chosen
+    def best(budget: int, start: dict[str, float]) -> tuple[dict[str, float], float, Rates]:
+        """(best rates, seconds of ours over normflows' for a step, bits/dim held out by rate)."""
+        found: Rates = {name: {} for name in CONTESTANTS}
+        seconds = {OURS: 0.0, PEER: 0.0}
+        chosen = dict(start)
+        while missing := _missing(found, chosen):
+            runs = trained([(name, rate, budget) for name, rate in missing])
+            for run in runs:
+                bits = float(run.bits(held_out, seed).mean())
+                found[run.name][run.rate] = bits if math.isfinite(bits) else math.inf
+                print(f"{budget} steps: {run.name} at {run.rate:g}: {bits:.4f}", file=sys.stderr)
+            if {run.name for run in runs} == set(CONTESTANTS):  # all saw the same machine
+                for name in seconds:
+                    mine = [run.seconds for run in runs if run.name == name]
+                    seconds[name] += sum(mine) / len(mine)
+            chosen = {name: min(each, key=each.get) for name, each in found.items()}
+        return chosen, seconds[OURS] / seconds[PEER], found
+
+    chosen = dict.fromkeys(CONTESTANTS, FIRST_RATE)
     for budget in steps:
-        row: dict[str, Any] = {"steps": budget}
-        runs = trained(chosen, budget)
+        chosen, ratio, found = best(budget, chosen)
+        wanted = [(name, chosen[name], budget) for name in CONTESTANTS]
+        wanted.append((EQUAL_TIME, chosen[PEER], max(1, round(ratio * budget))))
+        runs = trained(wanted)
         bits = {run.name: run.bits(test, seed) for run in runs}
+        row: dict[str, Any] = {"steps": budget, "held_out": found}
         for run in runs:
-            row[run.name] = _told(bits[run.name], run.seconds, bits[PEER])
+            row[run.name] = _told(run, bits)
             print(f"{budget} steps: {run.name} {row[run.name]}", file=sys.stderr)
         report["budgets"].append(row)
         write_aside(out / "quality.json", json.dumps(report, indent=2) + "\n")
-    last, count = report["budgets"][-1], steps[-1]
-    fewer = max(1, round(count * last[OURS]["seconds"] / last[PEER]["seconds"]))
-    [peer] = trained({PEER: chosen[PEER]}, fewer)
-    at_equal = peer.bits(test, seed)
-    report["equal_time"] = {
-        "steps": {OURS: count, PEER: fewer},
-        PEER: _told(at_equal, peer.seconds, at_equal),
-        OURS: _told(bits[OURS], last[OURS]["seconds"], at_equal),
-    }
-    write_aside(out / "quality.json", json.dumps(report, indent=2) + "\n")
     write_aside(out / "quality.md", _markdown(report))
     click.echo(_markdown(report))
 
 
-def _told(bits: Tensor, seconds: float, peer: Tensor) -> dict[str, float]:
+def _is_peer(name: str) -> bool:
+    return name in (PEER, EQUAL_TIME)
+
+
+def _missing(found: Rates, chosen: dict[str, float]) -> list[tuple[str, float]]:
+    """Rates that are still to be tried: the best ones so far, and those beside them."""
+    return [
+        (name, rate)
+        for name in CONTESTANTS
+        for rate in (chosen[name] / 2, chosen[name], 2 * chosen[name])
+        if rate not in found[name] and SLOWEST <= rate <= FASTEST
+    ]
+
+
+def _told(run: _Run, bits: dict[str, Tensor]) -> dict[str, float]:
     """A contestant's figures, and how far it is ahead of normflows on the same images."""
-    ahead = peer - bits
-    root = math.sqrt(len(bits))
-    return {
-        "bits_per_dim": float(bits.mean()),
-        "standard_error": float(bits.std() / root),
-        "seconds": seconds,
-        "ahead": float(ahead.mean()),
-        "ahead_standard_error": float(ahead.std() / root),
+    own = bits[run.name]
+    root = math.sqrt(len(own))
+    told = {
+        "rate": run.rate,
+        "steps": run.budget,
+        "bits_per_dim": float(own.mean()),
+        "standard_error": float(own.std() / root),
+        "seconds": run.seconds,
     }
+    for other in (PEER, EQUAL_TIME):
+        ahead = bits[other] - own
+        told[f"ahead of {other}"] = float(ahead.mean())
+        told[f"ahead of {other}, standard error"] = float(ahead.std() / root)
+    return told
 
 
 @dataclass
@@ -160,8 +185,8 @@ class _Run:
     model: torch.nn.Module
     rate: float
     budget: int
-    recipe: bool
     seconds: float = 0.0
+    done: int = 0
 
     def start(self, first: Tensor) -> None:
         """Sets ActNorms from data, as each library does, and makes the optimiser."""
@@ -170,8 +195,9 @@ class _Run:
                 self.model.flow.initialize(first)
             else:
                 self.model.log_prob(first)
+        recipe = self.name == RECIPE
         scales = {
-            id(m.log_scale) for m in self.model.modules() if self.recipe and isinstance(m, ActNorm)
+            id(m.log_scale) for m in self.model.modules() if recipe and isinstance(m, ActNorm)
         }
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         groups = [
@@ -180,12 +206,11 @@ class _Run:
         ]
         groups = [group for group in groups if group["params"]]
         self.optimiser = torch.optim.Adam(groups, lr=self.rate, fused=True)
-        self.average = (
-            Average(self.parameters, max(0.0, 1 - 10 / self.budget)) if self.recipe else None
-        )
+        decay = max(0.0, 1 - 10 / self.budget)
+        self.average = Average(self.parameters, decay) if recipe else None
 
-    def step(self, t: Tensor, step: int) -> None:
-        began = time.perf_counter()
+    def step(self, t: Tensor) -> None:
+        began, step = time.perf_counter(), self.done
         left = 1 - max(0, step - WARMUP) / max(1, self.budget - WARMUP)
         fall = LAST + (1 - LAST) * 0.5 * (1 - math.cos(math.pi * left))
         for group in self.optimiser.param_groups:
@@ -199,6 +224,7 @@ class _Run:
             if self.average is not None:
                 self.average.update(step + 1)
         self.seconds += time.perf_counter() - began
+        self.done += 1
 
     def finish(self) -> None:
         if self.average is not None:
@@ -209,14 +235,9 @@ class _Run:
         """Bits/dim of each image, the noise the same for every contestant."""
         t, dims = _observed(pixels, derived(seed, "measured")), pixels[0].numel()
         log_p = torch.cat([self.model.log_prob(part) for part in t.split(AT_ONCE)])
-        if not _whole(self.name):
+        if not _is_peer(self.name):  # normflows' log p has the constant of its N(0, I)
             log_p = log_p - 0.5 * dims * math.log(2 * math.pi)
         return 8 - log_p.double() / (dims * math.log(2))
-
-
-def _whole(name: str) -> bool:
-    """Whether a contestant's log p has the constant of its N(0, I)."""
-    return name == PEER
 
 
 def _pixels(data: str, split: str, limit: int | None) -> Tensor:
@@ -240,43 +261,30 @@ def _matching(shape, levels: int, steps: int, width: int) -> int:
 
 
 def _markdown(report: dict[str, Any]) -> str:
-    told = ", ".join(f"{name} {rate:g}" for name, rate in report["chosen"].items())
     lines = [
         f"{report['data']}, {report['images']['training']:,} training images, batches of "
         f"{report['batch']}, {report['images']['test']:,} test images; parameters: ours "
         f"{report['parameters']['tzk']:,} (width {report['widths']['tzk']}), normflows "
-        f"{report['parameters']['normflows']:,} (width {report['widths']['normflows']}); rates "
-        f"{told}; {report['threads']} threads, torch {report['torch']}, seed {report['seed']}.",
+        f"{report['parameters']['normflows']:,} (width {report['widths']['normflows']}); "
+        f"{report['threads']} threads, torch {report['torch']}, seed {report['seed']}.",
         "",
-        "| steps | "
-        + " | ".join(f"{n}, bits/dim | s" for n in CONTESTANTS)
-        + " | "
-        + " | ".join(f"{n} ahead of normflows" for n in CONTESTANTS if n != PEER)
-        + " |",
-        "|---|" + "---|---|" * len(CONTESTANTS) + "---|" * (len(CONTESTANTS) - 1),
+        f"| trained | rate | steps | s | bits/dim | ahead of normflows | ahead of {EQUAL_TIME} |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in report["budgets"]:
-        cells = [
-            f"{row[n]['bits_per_dim']:.4f} ± {row[n]['standard_error']:.4f} | "
-            f"{row[n]['seconds']:.0f}"
-            for n in CONTESTANTS
-        ]
-        cells += [_ahead(row[n]) for n in CONTESTANTS if n != PEER]
-        lines.append(f"| {row['steps']:,} | " + " | ".join(cells) + " |")
-    if "equal_time" in report:
-        equal = report["equal_time"]
-        lines += [
-            "",
-            f"At equal time: ours after {equal['steps'][OURS]:,} steps, "
-            f"{equal[OURS]['bits_per_dim']:.4f} bits/dim in {equal[OURS]['seconds']:.0f} s, and "
-            f"normflows after {equal['steps'][PEER]:,}, {equal[PEER]['bits_per_dim']:.4f} in "
-            f"{equal[PEER]['seconds']:.0f} s; ours is {_ahead(equal[OURS])} ahead.",
-        ]
+        for name in (*CONTESTANTS, EQUAL_TIME):
+            each = row[name]
+            ahead = [
+                f"{each[key]:+.4f} ± {each[f'{key}, standard error']:.4f}" if other != name else ""
+                for other in (PEER, EQUAL_TIME)
+                for key in [f"ahead of {other}"]
+            ]
+            lines.append(
+                f"| {name} | {each['rate']:g} | {each['steps']:,} | {each['seconds']:.0f} | "
+                f"{each['bits_per_dim']:.4f} ± {each['standard_error']:.4f} | {ahead[0]} | "
+                f"{ahead[1]} |"
+            )
     return "\n".join(lines) + "\n"
-
-
-def _ahead(figures: dict[str, float]) -> str:
-    return f"{figures['ahead']:+.4f} ± {figures['ahead_standard_error']:.4f}"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def facts(scale: str = "small") -> dict:
     return {
         "title": "MNIST and its digits as a hierarchy",
         "scale": scale,
+        "command": "tzk reproduce hierarchy --scale small --stand-in svhn=DIR/svhn_gray",
         "order": ["discriminators", "samples"],
         "seed": 0,
         "stand_ins": ["SVHN (stand-in: svhn_gray)"],

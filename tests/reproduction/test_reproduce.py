@@ -178,6 +178,13 @@ def test_kinds_that_are_there_are_not_fitted_again(tmp_path, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
+def test_by_two_processes(tmp_path):
+    run("baselines", tmp_path, only=["baseline-mnist"], processes=2)
+    folder = tmp_path / "runs" / "baseline-mnist-small"
+    assert json.loads((folder / "run.json").read_text())["processes"] == 2
+    assert "2 processes" in (tmp_path / "baselines.md").read_text()
+
+
 def test_only_one_run(tmp_path):
     options = {"data": PaperData.parsed(GIVEN)}  # no CIFAR-10 is asked for
     report = run("baselines", tmp_path, only=["baseline-mnist"], **options)
@@ -188,7 +195,8 @@ def test_only_one_run(tmp_path):
 
 
 def test_cost(tmp_path):
-    report = run("cost", tmp_path)
+    # As many steps as take longer than what setting up differs by.
+    report = run("cost", tmp_path, settings=Settings(**(vars(TINY) | {"timed_steps": 12})))
     steps, parallel = report["parts"]["steps"]["rows"], report["parts"]["parallel"]["rows"]
     assert [row["paper"] for row in steps] == ["roughly half the time"] * 3 + ["marginally faster"]
     ratio = steps[0]["figures"]["ratio"]["mean"]

@@ -65,6 +65,14 @@ class PaperData:
         found = self.given.get(name) or self.stand_ins.get(name) or name
         return None if found == NO_DATA else found
 
+    def options(self) -> list[str]:
+        """The options that say all this, with DIR for the places of this machine."""
+        return [
+            f"{option} {name}={_placeless(source)}"
+            for option, known in (("--data", self.given), ("--stand-in", self.stand_ins))
+            for name, source in sorted(known.items())
+        ]
+
     def told(self, name: str) -> str:
         """A name for display, without the place on this machine."""
         source = self.source(name)
@@ -174,6 +182,11 @@ def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
 def _shown(source: str) -> str:
     """The last step of a source: its folder or its name on the hub."""
     return Path(os.path.normpath(source)).name or source
+
+
+def _placeless(source: str) -> str:
+    """A source as a command names it, but for the folder that it is in on this machine."""
+    return f"DIR/{_shown(source)}" if Path(source).exists() else source
 
 
 def _how(name: str) -> str:

@@ -42,9 +42,10 @@ def _told(report: dict[str, Any]) -> list[str]:
     missing = [name for name in report["order"] if name not in report["parts"]]
     found = [
         f"Rows: {verdicts}." + (f" Still to come: {', '.join(missing)}." if missing else ""),
-        f"seed {report['seed']}, {report['device']} ({report['processor']}), {report['threads']} "
-        f"threads, tzk {report['tzk']}, torch {report['torch']}. ± is one standard error over "
-        "images, samples or rounds.",
+        f"`{report['command']}`",
+        f"Measured with seed {report['seed']} on {report['device']} ({report['processor']}), "
+        f"{report['threads']} threads, tzk {report['tzk']}, torch {report['torch']}. ± is one "
+        "standard error over images, samples or rounds.",
     ]
     if report["stand_ins"]:
         found.append(f"Stand-ins: {', '.join(report['stand_ins'])}.")
@@ -56,10 +57,20 @@ def _told(report: dict[str, Any]) -> list[str]:
         count = f", {images['training']:,} training images" if images else ""
         found.append(
             f"Run {name}: {run['parameters']:,} parameters, stages (steps × images) {stages}"
-            f"{count}, {run['seconds']:,} s."
+            f"{count}, seed {run['seed']}, {run['seconds']:,} s{_team(run)}."
             + (f" Smaller than the paper's: {'; '.join(run['smaller'])}." if run["smaller"] else "")
         )
     return [line for each in found for line in (each, "")][:-1]
+
+
+def _team(run: dict[str, Any]) -> str:
+    """By whom a run was trained; nothing where that is not known."""
+    processes, threads = run.get("processes"), run.get("threads")
+    if not processes or not threads:
+        return ""
+    return f" by {processes} process{'es' if processes > 1 else ''} of {threads} thread" + (
+        "s" if threads > 1 else ""
+    )
 
 
 def _line(texts: list[str]) -> str:

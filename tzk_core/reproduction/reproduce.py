@@ -39,6 +39,7 @@ def reproduce(
     overrides: Iterable[str] = (),
     only: Iterable[str] = (),
     resume: bool = False,
+    processes: int = 1,
     device: str | torch.device = "auto",
     settings: Settings | None = None,
     quiet: bool = False,
@@ -57,6 +58,7 @@ def reproduce(
         overrides: ``KEY=VALUE`` changes every recipe, ``RECIPE:KEY=VALUE`` one.
         only: runs of the experiment; parts that need others are left for another time.
         resume: go on with runs that were interrupted.
+        processes: that train a t-flow together; kinds on a frozen one take all cores anyway.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         settings: how much is measured; that of the scale by default.
         quiet: show no progress.
@@ -102,6 +104,7 @@ def reproduce(
             work.folder(run.recipe),
             base=None if run.on is None else work.folder(run.on),
             resume=resume,
+            processes=processes,
             device=str(where),
             quiet=quiet,
             say=reporter.say,
@@ -179,12 +182,21 @@ def _facts(experiment: Experiment, work: Work) -> dict[str, Any]:
         "title": experiment.title,
         "section": experiment.section,
         "scale": work.scale,
+        "command": _command(experiment.name, work),
         "order": [part.name for part in experiment.parts],
         "seed": work.measuring_seed,
         "stand_ins": [work.data.told(name) for name in work.data.stand_ins],
         "changed": list(work.overrides),
         **conditions_on(device),
     }
+
+
+def _command(name: str, work: Work) -> str:
+    """The command that makes these results, without the places of this machine."""
+    words = ["tzk reproduce", name, "--scale", work.scale, *work.data.options()]
+    if work.seed is not None:
+        words += ["--seed", str(work.seed)]
+    return " ".join([*words, *(f"--set {change}" for change in work.overrides)])
 
 
 def _of_run(work: Work, run: str) -> dict[str, Any]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from ..errors import UsageError
+from ..errors import UsageError, WorkFailed
 from ..files import folder_aside, write_aside
 from ..hub import CONFIG, WEIGHTS, load_config
 from ..training.fit import fit_knowledge
 from ..training.latents import LATENTS
+from ..training.launch import launch
 from ..training.recipe import Recipe, parse_recipe
 from ..training.run import FACTS, RECIPE, is_finished, train
 
@@ -41,6 +43,7 @@ def make(
     *,
     base: Path | None = None,
     resume: bool = False,
+    processes: int = 1,
     device: str = "auto",
     quiet: bool = False,
     say: Callable[[str], object] = print,
@@ -51,6 +54,8 @@ def make(
         recipe: as it is run.
         base: the folder of ``run.on``.
         resume: go on with an interrupted run.
+        processes: that train together, each a part of every batch. Kinds that are fitted in
+            parallel take as many as there are cores, whatever this says.
 
     Raises:
         UsageError: the folder holds a run by another recipe, or an interrupted one without
@@ -73,13 +78,29 @@ def make(
             )
     say(f"{recipe.name}: {recipe.description}")
     if run.on is None:
-        train(recipe, out=folder, resume=stored.is_file(), device=device, quiet=quiet)
+        if processes > 1:
+            _by_processes(recipe, folder, processes, resume=stored.is_file(), device=device)
+        else:
+            train(recipe, out=folder, resume=stored.is_file(), device=device, quiet=quiet)
         return
     if not stored.is_file():
         _with_flow_of(base, recipe, folder)
     fit_knowledge(folder, device=device, quiet=quiet)
     # As large as the images twelve times over, and of no use once all kinds are there.
     shutil.rmtree(folder / LATENTS, ignore_errors=True)
+
+
+def _by_processes(
+    recipe: Recipe, folder: Path, processes: int, *, resume: bool, device: str
+) -> None:
+    """What ``tzk train --processes`` does with the recipe."""
+    with tempfile.TemporaryDirectory() as aside:
+        file = Path(aside, RECIPE)
+        file.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), allow_unicode=True))
+        given = ["--out", str(folder), "--device", device, *(["--resume"] if resume else [])]
+        code = launch(["train", *given, "--", str(file)], processes)
+    if code:
+        raise WorkFailed(f"{recipe.name}: training by {processes} processes failed, as told above")
 
 
 def is_done(folder: Path, recipe: Recipe) -> bool:
@@ -101,6 +122,7 @@ def facts_of(folder: Path, recipe: Recipe) -> dict[str, Any]:
         "images": known.get("images"),
         "device": known.get("device"),
         "threads": known.get("threads"),
+        "processes": known.get("processes"),
         # Of a resumed run those since it was resumed.
         "seconds": known.get("seconds", 0) + sum(each["seconds"] for each in added),
     }

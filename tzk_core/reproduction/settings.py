@@ -33,12 +33,12 @@ SCALES = {
         accuracy_images=2000,
         samples=100,
         shown=60_000,
-        pairs=100,
+        pairs=400,
         points=9,
         side=7,
         grid=32,
         timed_steps=8,
-        rounds=5,
+        rounds=9,
     ),
     "full": Settings(
         prior_images=10_000,
@@ -52,6 +52,6 @@ SCALES = {
         side=9,
         grid=32,
         timed_steps=4,
-        rounds=3,
+        rounds=5,
     ),
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from ..config import TzKConfig
+from ..errors import WorkFailed
 from ..model import TzK
 from ..randomness import derived
 from ..training.dataset import Dataset
@@ -68,10 +69,13 @@ def step_seconds(
 
     The difference of a run of three times ``steps`` and one of ``steps``: what happens once,
     before the first step or after the last, is in neither. On a CPU they are seconds of one
-    processor, which other processes on the machine hardly change.
+    processor, which other processes on the machine change through caches and clocks alone.
 
     Args:
         only: the root kind that trains, alone on the frozen t-flow.
+
+    Raises:
+        WorkFailed: the longer run took no longer: the machine is too busy, or the steps too few.
     """
 
     def run(count: int) -> float:
@@ -97,7 +101,13 @@ def step_seconds(
             return _now(device) - began
 
     few = run(steps)
-    return max(run(3 * steps) - few, 1e-9) / (2 * steps * stage.batch)
+    more = run(3 * steps) - few
+    if more <= 0:
+        raise WorkFailed(
+            f"{2 * steps} more steps of {recipe.name} took no more time: measure again when the "
+            "machine is less busy, or time more steps"
+        )
+    return more / (2 * steps * stage.batch)
 
 
 @torch.no_grad()
@@ -109,7 +119,7 @@ def encode_seconds(recipe: Recipe, data: Dataset, *, device: torch.device, batch
     model.flow.encode(t)  # what a first call sets up is not counted
     began = _now(device)
     model.flow.encode(t)
-    return max(_now(device) - began, 1e-9) / batch
+    return (_now(device) - began) / batch
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ A figure (`figure_verdict`), in this order:
 5. *not reproduced* otherwise, and where ours is not finite.
 
 A claim (`claim_verdict`), which compares figures of ours: *reproduced*, if the difference has the
-sign that the paper claims by more than two standard errors, *not comparable*, if it was measured
+sign that the paper claims by more than two standard errors (of fewer than 30 rounds as many more as
+Student's distribution asks for), *not comparable*, if it was measured
 once, *not reproduced* otherwise. That the models were smaller, or learned from stand-ins, is told
 beside it. A claim that depends on how large models are, or for how long each was trained, is *not
 comparable* where they are smaller: one of a kind and its own t-flow does not, one of two t-flows
@@ -46,6 +47,12 @@ __all__ = [
 REPRODUCED, NOT_REPRODUCED, NOT_COMPARABLE = "reproduced", "not reproduced", "not comparable"
 WITHIN = {BITS: 0.05, SHARE: 0.02}
 ERRORS = 2.0  # standard errors
+# Student's 97.5 % quantiles of 1 to 28 degrees of freedom: of means of 2 to 29.
+_STUDENT = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160),
+    *(2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056),
+    *(2.052, 2.048),
+)
 
 
 @dataclass(frozen=True)
@@ -142,13 +149,20 @@ def claim_verdict(difference: Figure, conditions: Conditions, *, sized: bool = F
     if math.isnan(error):
         return not_comparable("measured once: there is no standard error")
     word, why = REPRODUCED, ""
-    if mean <= ERRORS * error:
+    errors = _errors(difference.count)
+    if mean <= errors * error:
         word = NOT_REPRODUCED
-        other_way = mean < -ERRORS * error
-        why = "it is the other way round" if other_way else "within two standard errors"
+        other_way = mean < -errors * error
+        within = "two" if errors == ERRORS else f"{errors:.3g}"
+        why = "it is the other way round" if other_way else f"within {within} standard errors"
     if sized and conditions.told:
         return not_comparable(f"{why or 'so it is here'}, but {conditions.told}")
     return Verdict(word, ", ".join(part for part in (why, conditions.told) if part))
+
+
+def _errors(count: int) -> float:
+    """Standard errors that a mean of ``count`` may be off: of few, Student's 97.5 % quantile."""
+    return _STUDENT[count - 2] if 2 <= count < 2 + len(_STUDENT) else ERRORS
 
 
 def _shortfall(said: Said, ours: Figure) -> float:
