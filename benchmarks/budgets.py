@@ -37,7 +37,7 @@ from tzk_core.reproduction.pictures import lines
 from tzk_core.training.fit import recipe_of
 from tzk_core.training.progress import Reporter
 from tzk_core.training.recipe import Recipe, SourceConfig, load_recipe, parse_recipe
-from tzk_core.training.run import is_finished, train
+from tzk_core.training.run import RECIPE, is_finished, train
 
 __all__ = ["budgets", "shortened"]
 
@@ -108,8 +108,17 @@ def shortened(recipe: Recipe, part: float) -> Recipe:
 
 
 def _trained(recipe: Recipe, folder: Path, device: torch.device) -> Path:
+    """The finished run of a budget.
+
+    Raises:
+        UsageError: the folder holds a run by another recipe.
+    """
+    if (folder / RECIPE).exists() and recipe_of(folder) != recipe:
+        raise UsageError(
+            f"{folder} holds a run by another recipe (data, sizes or seed): name another --out"
+        )
     if not is_finished(folder):
-        train(recipe, out=folder, resume=(folder / "recipe.yaml").exists(), device=device)
+        train(recipe, out=folder, resume=(folder / RECIPE).exists(), device=device)
     return folder
 
 

@@ -89,7 +89,7 @@ def test_parts_are_named_in_their_order():
 
 
 def test_everything_that_applies_is_measured(trained, evaluated):
-    report = report_of(trained / "evaluation")
+    report = report_of(trained / "evaluation-quick")
     scopes = {name: list(entries) for name, entries in report["parts"].items()}
     assert scopes == {
         "round-trip": ["all"],
@@ -140,7 +140,7 @@ def test_everything_that_applies_is_measured(trained, evaluated):
 
 
 def test_what_it_prints_and_writes(trained, evaluated):
-    out = trained / "evaluation"
+    out = trained / "evaluation-quick"
     assert evaluated.stdout.rstrip().endswith(str(out / "evaluation.html"))
     markdown, page = ((out / f"evaluation.{end}").read_text() for end in ("md", "html"))
     for part in PARTS:
@@ -154,14 +154,14 @@ def test_what_it_prints_and_writes(trained, evaluated):
 
 
 def test_the_same_call_takes_everything_from_the_file(trained, evaluated, monkeypatch):
-    out = trained / "evaluation"
+    out = trained / "evaluation-quick"
     before = report_of(out)
     result = call(trained, *SMALL, "--against", "builtin/fashion_mnist", "--json")
     assert json.loads(result.stdout)["parts"] == before["parts"]  # times too
 
 
 def test_a_seed_gives_the_same_anew(trained, evaluated, tmp_path):
-    first = without_times(report_of(trained / "evaluation"))
+    first = without_times(report_of(trained / "evaluation-quick"))
     parts = ("round-trip", "likelihoods", "consistency", "samples", "neighbours")
     chosen = [option for part in parts for option in ("--part", part)]
     call(trained, *SMALL, *chosen, "--out", tmp_path)
@@ -172,7 +172,7 @@ def test_a_seed_gives_the_same_anew(trained, evaluated, tmp_path):
     pictures = [path.name for path in (tmp_path / "pictures").iterdir()]
     assert pictures
     for name in pictures:
-        old = trained / "evaluation" / "pictures" / name
+        old = trained / "evaluation-quick" / "pictures" / name
         assert (tmp_path / "pictures" / name).read_bytes() == old.read_bytes()
     call(trained, *SMALL, "--part", "likelihoods", "--seed", "1", "--out", tmp_path)
     other = without_times(report_of(tmp_path))
@@ -240,7 +240,7 @@ def typicality_of(images) -> dict:
 
 
 def scopes_of(run: Path) -> dict[str, dict[str, str | None]]:
-    parts = report_of(run / "evaluation")["parts"]
+    parts = report_of(run / "evaluation-quick")["parts"]
     return {
         name: {scope: entry["skipped"] for scope, entry in each.items()}
         for name, each in parts.items()
@@ -257,11 +257,32 @@ def test_a_model_without_knowledge(tmp_path, digits, mnist):
     assert found["likelihoods"] == {"digits": None}
     assert found["samples"] == {"p(t)": None}
     assert found["neighbours"] == {"digits": None}
-    typicality = report_of(run / "evaluation")["parts"]["typicality"]["all"]["figures"]
+    typicality = report_of(run / "evaluation-quick")["parts"]["typicality"]["all"]["figures"]
     # No other source was named: its own images altered.
     assert len(typicality["auroc"]) == 2
     for told in typicality["auroc"].values():
         assert told["long PNG"]["count"] == 16  # halves, so that no image is on both sides
+
+
+def test_a_checkpoint_to_resume_from_says_what_it_is(trained):
+    """Its p(e = 1) is fitted anew: the stored one is of the averaged model when last measured."""
+    [*_, state] = sorted((trained / "checkpoints").glob("[0-9]*-[0-9]*"))
+    result = call(state, *SMALL, "--part", "likelihoods")
+    assert "is a checkpoint that training goes on from" in " ".join(result.stderr.split())
+    report = report_of(state / "evaluation-quick")
+    assert "fitted anew with 10,000 codes" in report["notes"][0]
+    assert report["notes"][0] in (state / "evaluation-quick" / "evaluation.md").read_text()
+    key = report["parts"]["likelihoods"]["mnist"]["key"]
+    assert key["settings"]["existence_draws"] == 10_000
+
+
+def test_other_training_images_are_told(trained, digits):
+    """Samples are compared with those that are there, which the model may never have seen."""
+    call(trained, *SMALL, "--part", "round-trip", "--data", f"mnist={digits / 'digits'}")
+    [note] = report_of(trained / "evaluation-quick")["notes"]
+    assert note.startswith("The training images of mnist, to which samples are compared")
+    assert "the 16 of" in note
+    assert f"the model's recipe names {trained.parent / 'digits'}, which" in note
 
 
 @pytest.mark.slow
@@ -273,7 +294,7 @@ def test_one_kind_without_children(tmp_path, digits, mnist):
     assert found["consistency"] == {"first level": None}
     assert found["samples"] == {"p(t)": None}
     assert list(found["information"]) == ["mnist"]
-    typicality = report_of(run / "evaluation")["parts"]["typicality"]["all"]["figures"]
+    typicality = report_of(run / "evaluation-quick")["parts"]["typicality"]["all"]["figures"]
     assert typicality["uniform"]["mnist"]["images"] == 16
     assert 0 < typicality["uniform"]["mnist"]["distance"] <= 1
     assert 0.5 < typicality["auroc"]["garments"]["typicality"]["mean"] <= 1
@@ -294,7 +315,7 @@ def test_several_kinds_with_classes_each(tmp_path, digits):
     found = scopes_of(run)
     assert list(found["discriminators"]) == ["first level", "mnist", "fashion"]
     assert list(found["samples"]) == ["p(t)", "data sets", "mnist", "fashion"]
-    parts = report_of(run / "evaluation")["parts"]
+    parts = report_of(run / "evaluation-quick")["parts"]
     assert [each["path"] for each in parts["information"]["fashion"]["figures"]["codes"]] == [
         "fashion",
         "fashion/3",
@@ -313,7 +334,7 @@ def test_binary_digits_below_a_kind(tmp_path, digits):
     recipe = {"name": "x", "data": {"sources": [source]}, "stages": [{"train": "flow", "steps": 1}]}
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     call(run, *SMALL, "--part", "discriminators", "--part", "information")
-    parts = report_of(run / "evaluation")["parts"]
+    parts = report_of(run / "evaluation-quick")["parts"]
     assert list(parts["discriminators"]) == ["first level", "other kinds"]
     kinds = parts["discriminators"]["other kinds"]["figures"]["kinds"]
     assert [(each["path"], each["positives"], each["negatives"]) for each in kinds] == [
@@ -328,7 +349,7 @@ def test_binary_digits_below_a_kind(tmp_path, digits):
 def test_classes_of_the_first_level(tmp_path, digits):
     run = saved(tmp_path / "run", "3", "4")
     call(run, *SMALL, "--data", digits / "digits")
-    found = report_of(run / "evaluation")["parts"]
+    found = report_of(run / "evaluation-quick")["parts"]
     assert list(found["samples"]) == ["p(t)", "digits"]
     assert found["discriminators"]["first level"]["figures"]["among"] is not None
     rows = found["likelihoods"]["digits"]["figures"]["rows"]

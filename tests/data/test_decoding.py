@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import struct
-import time
 import tracemalloc
 import zlib
 
@@ -322,14 +321,11 @@ def test_what_is_no_image(data):
 def test_a_bomb_is_refused_from_its_header(bomb_png):
     assert len(bomb_png) < 60_000
     tracemalloc.start()
-    begun = time.perf_counter()
     with pytest.raises(TooLarge, match=r"64 megapixels that are taken$"):
         decode_image(bomb_png)
-    seconds = time.perf_counter() - begun
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert seconds < 0.5
-    assert peak < 2_000_000
+    assert peak < 2_000_000  # nothing was unpacked
 
 
 def test_the_limit_counts_pixels(colour, encoded):

@@ -63,6 +63,11 @@ def test_every_budget_is_measured_by_one_judge_and_finished_ones_are_taken(
     assert half["read_as_asked"]["0.7"]["count"] == 6  # three samples of each of two digits
     assert (out / "budgets.png").read_bytes()[:4] == b"\x89PNG"
     assert "share-0.5" in (out / "budgets.md").read_text()
+    other = ["--share", "0.5", "--set", "seed=7", "--out", str(out)]
+    refused = CliRunner().invoke(script.budgets, [*asked, *other])
+    assert refused.exit_code == 2
+    assert "holds a run by another recipe" in refused.output
+    assert (out / "share-0.5" / "model.safetensors").read_bytes() == weights
 
 
 def test_a_share_is_of_every_stage_and_leaves_one_step(script, recipe):

@@ -43,6 +43,7 @@ def facts(weights="a" * 64) -> dict:
         "device": "cpu",
         "processor": "x",
         "threads": 1,
+        "notes": ["A note."],
         "data": [source],
     }
 
@@ -80,8 +81,15 @@ def test_the_same_key_is_taken_and_another_is_not(store, tmp_path):
         assert again.entry(PART, "mnist", other) is None
     assert again.entry(PART, "fashion", KEY) is None
     assert again.entry(OTHER, "mnist", KEY) is None
+
+
+def test_what_lost_its_pictures_is_measured_anew_and_stops_nothing_else(store, tmp_path):
     (tmp_path / "pictures" / "p.t.-0.7.png").unlink()
+    again = Store(tmp_path, facts(), [PART, OTHER])
     assert again.entry(PART, "mnist", KEY) is None
+    again.add(OTHER, "all", KEY, "no images", 0)  # writes the HTML file, which holds all pictures
+    assert "no images" in (tmp_path / "evaluation.html").read_text()
+    assert "figures" not in json.loads((tmp_path / "evaluation.json").read_text())["parts"]
 
 
 def test_what_other_weights_left_is_forgotten(store, tmp_path):

@@ -153,9 +153,9 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_gets_problem_details(service, name):
     endpoint, raw, status, pointer, said = BAD[name]
-    began = time.monotonic()
+    began = time.process_time()  # seconds of the clock would be of the machine too
     [answer] = service.answer(endpoint, [raw])
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
     assert answer.status == status
     problem = json.loads(answer.body)
     if status == 200:  # a list, whose item is the problem

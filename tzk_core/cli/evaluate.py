@@ -49,7 +49,7 @@ def _size(name: str, help: str, type: click.ParamType = _COUNT):
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder of the results  [default: RUN/evaluation]",
+    help="Folder of the results  [default: RUN/evaluation, with --quick RUN/evaluation-quick]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of tables.")
 @_size("--test-images", "Of each source, that are read.", click.IntRange(min=4))
@@ -61,7 +61,11 @@ def _size(name: str, help: str, type: click.ParamType = _COUNT):
     help="N of importance; may be given again.",
 )
 @_size("--encoder-rate-draws", "Samples for the encoder estimate; 0: none.", click.IntRange(min=0))
-@_size("--existence-draws", "To fit p(e = 1) anew, for a checkpoint.", click.IntRange(min=0))
+@_size(
+    "--existence-draws",
+    "To fit p(e = 1) anew; of a checkpoint to resume from 10,000.",
+    click.IntRange(min=0),
+)
 @_size("--consistency-images", "Of each source.")
 @_size("--consistency-draws", "Of the decoder's posterior.", click.IntRange(min=16))
 @_size("--typicality-images", "Of each source.")
@@ -86,8 +90,11 @@ def evaluate(run, data, against, parts, quick, again, seed, out, as_json, device
     done is kept: the same call takes it from there. docs/evaluation.md says what each figure means.
     """
     from ..evaluation.report import evaluate as work
+    from ..evaluation.report import results_folder
     from ..evaluation.report.showing import show
 
+    if quick and out is None:
+        out = results_folder(run, "evaluation-quick")  # a glance never replaces hours of work
     given = {name: value for name, value in sizes.items() if value not in (None, ())}
     store = work(
         run,

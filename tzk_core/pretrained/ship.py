@@ -22,6 +22,7 @@ from ..data.sources import load
 from ..errors import UsageError
 from ..evaluation.held_out import Figure
 from ..evaluation.pictures import sample_grids
+from ..evaluation.report.store import JSON
 from ..files import folder_aside, write_aside
 from ..hub import CONFIG, WEIGHTS, sha256
 from ..model import TzK
@@ -30,6 +31,7 @@ from ..training.card import card
 from ..training.recipe import load_recipe, parse_recipe
 from ..training.run import FACTS, RECIPE
 from . import _FOLDER, compact
+from .limits import limits
 
 __all__ = ["ship"]
 
@@ -69,6 +71,8 @@ def ship(run: Path, recipe: str, data: tuple[str, ...], images: int, evaluation,
     figures = [Figure(**figure) for figure in facts["figures"]]
     grids = sample_grids(stored, out / "samples", seed=wanted.seed)
     text = card(stored, wanted, facts, figures, grids, out)
+    if evaluation is not None:
+        text += limits(json.loads((evaluation / JSON).read_text()))
     text += _half(changes) + _licences()
     if evaluation is not None:
         text += _evaluated(evaluation)
@@ -114,7 +118,11 @@ def _licences() -> str:
     """What the data set's owners ask for, as it lies beside the built-in images."""
     source = Path(__file__).parents[1] / "data" / "builtin" / "SOURCE.md"
     rows = [line for line in source.read_text().splitlines() if line.startswith("|")]
-    return "\n## Data\n\n" + "\n".join(rows) + "\n"
+    told = (
+        "The weights are under tzk's own licence. The images that they learned from are not in "
+        "them, and are under the licences below."
+    )
+    return "\n".join(["\n## Data\n", told, "", *rows]) + "\n"
 
 
 def _evaluated(folder: Path) -> str:

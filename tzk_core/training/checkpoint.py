@@ -32,6 +32,7 @@ __all__ = [
     "Checkpoint",
     "best_of",
     "clear_leftovers",
+    "is_state",
     "latest_checkpoint",
     "load_checkpoint",
     "load_latest",
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 KEEP = 2
-BEST = "best.json"
+BEST, STATE = "best.json", "state.json"
 
 
 @dataclass
@@ -97,7 +98,7 @@ def save_checkpoint(
             "param_groups": state["param_groups"],
             "sha256": {path.name: sha256(path) for path in aside.glob("*.safetensors")},
         }
-        (aside / "state.json").write_text(json.dumps(record) + "\n")
+        (aside / STATE).write_text(json.dumps(record) + "\n")
     for old in _places(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return place
@@ -115,6 +116,11 @@ def save_best(folder: Path, model: TzK, *, stage: int, step: int, figure: float)
         record = {"stage": stage, "step": step, "held_out": figure}
         (aside / BEST).write_text(json.dumps(record) + "\n")
     return place
+
+
+def is_state(folder: Path) -> bool:
+    """Whether training goes on from a folder: its weights are those of a step, and no average."""
+    return (folder / STATE).is_file()
 
 
 def best_of(folder: Path) -> list[dict]:
@@ -163,7 +169,7 @@ def load_checkpoint(place: Path) -> Checkpoint:
     load_config(place)
     model = TzK.from_pretrained(place)
     try:
-        record = json.loads((place / "state.json").read_text())
+        record = json.loads((place / STATE).read_text())
         for name, wanted in record["sha256"].items():
             if sha256(place / name) != wanted:
                 raise ModelUnavailable(f"{place / name} is not what was written: it is corrupt")
@@ -207,7 +213,7 @@ def clear_leftovers(run: Path) -> None:
 
 def _places(folder: Path) -> list[Path]:
     try:
-        found = [p for p in folder.glob("[0-9]*-[0-9]*") if (p / "state.json").is_file()]
+        found = [p for p in folder.glob("[0-9]*-[0-9]*") if is_state(p)]
     except OSError as error:
         raise WorkFailed(f"{folder} cannot be read: {error}") from error
     # As numbers: step 1000000 comes after 999500.

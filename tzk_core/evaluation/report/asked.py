@@ -20,10 +20,11 @@ from ...model import TzK
 from ...pretrained import run_folder
 from ...training.progress import Reporter
 from ...training.recipe import Recipe, SourceConfig, parse_recipe
+from ...training.run import FACTS
 from ..settings import Settings
 from .data import Source, in_memory, read_source
 
-__all__ = ["read_against", "read_asked", "recipe_of", "weights_of"]
+__all__ = ["not_its_own", "read_against", "read_asked", "recipe_of", "weights_of"]
 
 HOLDOUT, SEED = 0.1, 0  # of what is held out where no recipe says it
 _KIND = re.compile(r"([a-z0-9][a-z0-9_-]*)=(.+)")
@@ -80,6 +81,29 @@ def read_asked(
             reporter.say(f"skipped {line}")
         sources.append(source)
     return sources
+
+
+def not_its_own(run: str | Path, sources: list[Source]) -> list[str]:
+    """A sentence for each source whose training images need not be those of the model.
+
+    They are the model's if its recipe names that source for the kind, or if the run has recorded
+    images of that fingerprint.
+    """
+    recipe, facts = recipe_of(run), run_folder(run) / FACTS
+    seen = json.loads(facts.read_text()).get("fingerprints", {}) if facts.is_file() else {}
+    own = {s.knowledge: s.source for s in recipe.data.sources} if recipe else {}
+    notes = []
+    for source in sources:
+        named = own.get(source.config.knowledge)
+        if source.config.source == named or source.train.fingerprint in seen.values():
+            continue
+        by = f"the model's recipe names {named}" if named else "no recipe names the model's"
+        notes.append(
+            f"The training images of {source.name}, to which samples are compared and classifiers "
+            f"trained, are the {len(source.train):,} of {source.config.source}; {by}, which may be "
+            "others, or more."
+        )
+    return notes
 
 
 def read_against(

@@ -110,9 +110,10 @@ def learned_from(
     order = torch.randperm(len(labels), generator=derived(seed, "as many"))
     few = order[: len(drawn.pixels)]
     figures = []
+    real = f"trained on {'as many' if len(few) == len(drawn.pixels) else 'all'} real images"
     for title, images, own in (
         ("trained on samples alone", drawn.pixels, drawn.labels),
-        ("trained on as many real images", pixels[few], labels[few]),
+        (real, pixels[few], labels[few]),
     ):
         learner = trained(
             title,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,24 @@ from ...errors import UsageError
 from ...files import must_be_writable
 from ...likelihood import fit_existence
 from ...model import TzK
+from ...pretrained import run_folder
 from ...randomness import derived
+from ...training.checkpoint import is_state
 from ..settings import Settings
-from .asked import read_against, read_asked, weights_of
+from .asked import not_its_own, read_against, read_asked, weights_of
 from .bar import OneBar
 from .parts import PARTS
 from .store import JSON, Store
 from .work import ALL, Part, Work
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "results_folder"]
+
+STATE_DRAWS = 10_000  # codes to fit p(e = 1) of a checkpoint that training goes on from
+STATE_NOTE = (
+    "This is a checkpoint that training goes on from: its weights are not averaged, and its "
+    "discriminators not corrected for balanced batches; p(e = 1) was fitted anew with {draws:,} "
+    "codes a kind. The model as it would be served is best-STAGE beside it, or the finished run."
+)
 
 
 def evaluate(
@@ -65,7 +74,7 @@ def evaluate(
 
     chosen = _parts(parts)
     settings = settings or Settings()
-    out = Path(out) if out is not None else _folder(run)
+    out = Path(out) if out is not None else results_folder(run)
     where = device_named(device)
     model = TzK.from_pretrained(run).to(where)
     must_be_writable(out / JSON)
@@ -73,8 +82,16 @@ def evaluate(
     with reporter.live():
         sources = read_asked(run, model, data, settings, reporter)
         others = read_against(against, model, settings, reporter)
+        notes = not_its_own(run, sources) if data else []
+        if is_state(run_folder(run)):
+            # Its p(e = 1) is of another model: the averaged one of when it was last measured.
+            draws = settings.existence_draws or STATE_DRAWS
+            settings = replace(settings, existence_draws=draws)
+            notes.append(STATE_NOTE.format(draws=draws))
+        for note in notes:
+            reporter.say(note)
         work = Work(model, sources, others, settings, seed, out, reporter)
-        facts = _facts(run, model, work)
+        facts = _facts(run, model, work) | {"notes": notes}
         store = Store(out, facts, PARTS)
         if settings.existence_draws:
             reporter.say("fitting p(e = 1)")
@@ -101,11 +118,11 @@ def _parts(names: Sequence[str]) -> list[Part]:
     return [part for part in PARTS if not names or part.name in names]
 
 
-def _folder(run: str | Path) -> Path:
+def results_folder(run: str | Path, name: str = "evaluation") -> Path:
     """Where results go by default."""
     if Path(run).is_dir():
-        return Path(run) / "evaluation"
-    return Path("evaluation") / slug(run)  # of a model on the hub
+        return Path(run) / name
+    return Path(name) / slug(run)  # of a model on the hub
 
 
 def _jobs(store: Store, part: Part, work: Work) -> list[tuple[Part, str, str | None]]:

@@ -37,16 +37,19 @@ class Store:
         if kept.get("weights") == facts["weights"]:
             names = [part.name for part in parts]
             self.report["parts"] = {
-                name: entries for name, entries in kept["parts"].items() if name in names
+                name: {scope: one for scope, one in entries.items() if self._whole(one)}
+                for name, entries in kept["parts"].items()
+                if name in names
             }
 
     def entry(self, part: Part, scope: str, key: dict[str, Any]) -> dict[str, Any] | None:
-        """What is kept of that key, if its pictures are there still."""
+        """What is kept of that key."""
         found = self.report["parts"].get(part.name, {}).get(scope)
-        if found is None or found["key"] != plain(key):
-            return None
-        there = all((self.out / each["file"]).is_file() for each in found["pictures"])
-        return found if there else None
+        return None if found is None or found["key"] != plain(key) else found
+
+    def _whole(self, entry: dict[str, Any]) -> bool:
+        """Whether an entry's pictures are there still: the HTML file holds them."""
+        return all((self.out / each["file"]).is_file() for each in entry["pictures"])
 
     def only(self, part: Part, scopes: list[str]) -> None:
         """Forgets what a part was measured of before and is not any more."""
@@ -143,7 +146,8 @@ class Store:
             f"{facts['observation']}, {facts['parameters']:,} parameters, knowledge: "
             f"{', '.join(facts['knowledge']) or 'none'}. Weights {facts['weights'][:16]}…, "
             f"tzk {facts['tzk']}, torch {facts['torch']}, {facts['device']} "
-            f"({facts['processor']}), {facts['threads']} threads."
+            f"({facts['processor']}), {facts['threads']} threads.",
+            *facts["notes"],
         ]
         for each in facts["data"]:
             counts = each["images"]
@@ -152,7 +156,9 @@ class Store:
                 f"{each['name']}: {each['source']}{kind}; {counts['test']:,} test images "
                 f"({each['test_images']}), {counts['training']:,} training images."
             )
-        lines.append("± is one standard error over images or samples.")
+        lines.append(
+            "± is one standard error over images or samples; of how many, stands below each part."
+        )
         return lines
 
 
