@@ -38,6 +38,9 @@ def test_ways_begin_and_end_at_the_images():
     assert found.bits.shape == (3, 5)
     assert found.dims == 256
     for column, t in ((0, a), (-1, b)):
+        expected = 256 * (t.flatten(1).mean(1) + 0.5)
+        assert torch.allclose(found.grey[:, column], expected, atol=1e-6)
+    for column, t in ((0, a), (-1, b)):
         expected = 8 - model.prior.log_prob(t) / (256 * math.log(2))
         assert torch.allclose(found.bits[:, column], expected)
     # The middle is the density at the image of the mean of the two z.

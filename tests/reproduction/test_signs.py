@@ -132,14 +132,29 @@ def test_a_way_that_falls_between_its_ends_is_no_good_one(work):
     holds = torch.tensor([[2.0, 1.5, 2.0]], dtype=torch.float64).repeat(400, 1)
     falls = torch.tensor([[2.0, 2.5, 2.0]], dtype=torch.float64).repeat(400, 1)
     for several, word in ((holds, "reproduced"), (falls, "not reproduced")):
+        grey = torch.zeros(400, 3, dtype=torch.float64)
         found = {
-            interpolation.ALONE: interpolation.Ways(holds, DIMS),
-            interpolation.SEVERAL: interpolation.Ways(several, DIMS),
+            interpolation.ALONE: interpolation.Ways(holds, grey, DIMS),
+            interpolation.SEVERAL: interpolation.Ways(several, grey, DIMS),
         }
         rows = interpolation._rows(work, found)
         assert rows[1].verdict.word == word
         deeper = next(f for f in rows[2].figures.values() if f.name == "deeper")
         assert deeper.mean == pytest.approx(0.0 if several is holds else 1.0)
+
+
+@pytest.mark.parametrize(("middle", "word"), [(60.0, "reproduced"), (40.0, "not reproduced")])
+def test_less_dark_between_is_better(work, middle, word):
+    bits = torch.zeros(400, 3, dtype=torch.float64)
+
+    def way(between: float) -> interpolation.Ways:
+        grey = torch.tensor([[80.0, between, 90.0]], dtype=torch.float64).repeat(400, 1)
+        return interpolation.Ways(bits, grey, DIMS)
+
+    found = {interpolation.ALONE: way(50.0), interpolation.SEVERAL: way(middle)}
+    row = interpolation._dark_row(work, found)
+    assert row.verdict.word == word
+    assert row.ours.startswith(f"{80 - middle:.1f} ± 0.0 against 30.0")
 
 
 def test_what_takes_less_of_the_time_is_said_to_be_cheaper(work):

@@ -41,14 +41,14 @@ the paper is silent or says otherwise than here: it does not say for how long it
 million images for a t-flow), batches are balanced, 1 % of the training images is held out, σ is
 limited, codes have a volume-preserving prior, and a child's density of its parent's code does not
 train that code (docs/decisions.md has why).
-`--scale small` is what about 25 minutes of two processor cores can do for each run
-(`NAME-small.yaml`; a t-flow takes both with `--processes 2`, and the seconds of each run are told),
-with every structural element kept: three levels, z-flows and code flows of 4 steps, codes of 10 and
-2 elements, frozen t-flows, kinds trained at once. Networks are smaller, and two things are
-otherwise than in the paper: the objective is the evidence bound, and z-flows see the code. With so
-little training codes stay unused without them, and some with them: each kind's I(c; t) is told. A
-run's line names the sizes and data that differ; rates, precision and the objective's weights are in
-its recipe.
+`--scale small` is what about 25 minutes of two processor cores can do for each run, the hierarchy's
+about twice that (`NAME-small.yaml`; a t-flow takes both cores with `--processes 2`; the seconds of
+each run are told), with every structural element kept: three levels, z-flows and code flows of 4
+steps, codes of 10 and 2 elements, frozen t-flows, kinds trained at once. Networks are smaller, and
+two things are otherwise than in the paper: the objective is the evidence bound, and z-flows see the
+code. With so little training codes stay unused without them, and some with them: each kind's I(c;
+t) is told. A run's line names the sizes and data that differ; rates, precision and the objective's
+weights are in its recipe.
 
 A run that is finished in `--out` is taken, whichever experiment trained it; `--resume` goes on with
 one that was interrupted (of kinds that are fitted in parallel those that were not done begin anew),
