@@ -101,8 +101,8 @@ def quality(data, out, steps, batch, flow, test_images, seed) -> None:
         for turn in range(longest):
             shift = turn % len(runs)
             for run in runs[shift:] + runs[:shift]:
-                if run.done * longest > turn * run.budget:
-                    continue  # one of fewer steps takes them as evenly as they go
+                if is_ahead(run.done, run.budget, turn, longest):
+                    continue
                 pick = derived(seed, "step", run.done)
                 index = torch.randint(len(train), (batch,), generator=pick)
                 run.step(_observed(train[index], pick))
@@ -143,6 +143,11 @@ def quality(data, out, steps, batch, flow, test_images, seed) -> None:
         write_aside(out / "quality.json", json.dumps(report, indent=2) + "\n")
     write_aside(out / "quality.md", _markdown(report))
     click.echo(_markdown(report))
+
+
+def is_ahead(done: int, budget: int, turn: int, longest: int) -> bool:
+    """Whether a run of fewer steps than the longest leaves a turn out, to take them evenly."""
+    return done * longest > turn * budget
 
 
 def _is_peer(name: str) -> bool:
