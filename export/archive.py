@@ -57,8 +57,13 @@ def archive(
     Raises:
         ModelUnavailable: no such run, or its weights are missing or not its own.
         WorkFailed: the model store cannot be written.
-        UsageError: ``torch-model-archiver`` is not installed.
+        UsageError: ``torch-model-archiver`` is not installed, or bf16 is asked of onnx.
     """
+    if bf16 and backend == "onnx":
+        raise UsageError(
+            "--bf16 and --backend onnx exclude each other, as the files of onnx are float32: "
+            "leave one of them out (--bf16 is for the backends torch and compile)"
+        )
     run, store = run_folder(run), Path(model_store)
     digest = _checked(run)
     try:

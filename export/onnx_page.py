@@ -101,10 +101,14 @@ log_prob, level_terms, log_det, z = session.run(None, {"image": image, "noise": 
 
 `tzk archive RUN --backend onnx` writes archives whose workers run the t-flow and the networks
 on images by onnxruntime; `--backend compile` lets torch.compile do it (the workers need a C++
-compiler). The answers are those of `--backend torch` to this tolerance: (log p to
-1e-5 of itself, pixels to a grey level in 0.1 % of them), which `pytest -m slow
-tests/export/test_backends_served.py` compares through the real server, for onnxruntime with the
-model in the box too.
+compiler, and minutes until they are ready: `tzk serve` and `tzk deploy` give them 900 s instead of
+120 and 300, or what `--start-timeout` and `--timeout` say). The answers are those of `--backend
+torch` to this tolerance: (log p to 1e-5 of itself, pixels to a grey level in 0.1 % of them), which
+`pytest -m slow tests/export/test_backends_served.py` compares through the real server, for
+onnxruntime with the model in the box too.
+
+An ONNX worker serves from the CPU, beside a GPU too, and its log says so. The files are float32, so
+that `tzk archive` takes no `--bf16` with `--backend onnx`.
 
 An ONNX worker needs onnxruntime beside `.[serve]`, nothing of what trains or exports, and still
 torch: requests' random numbers are torch's, and codes' own flows and several kinds at once run by

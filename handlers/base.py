@@ -58,7 +58,7 @@ class BaseHandler:
             "%s serves by %s from %s with %d threads, in batches of %s",
             self.endpoint,
             backend,
-            device,
+            self.service.model.device,
             threads(),
             ", ".join(map(str, self.sizes)),
         )

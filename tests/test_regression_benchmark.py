@@ -62,15 +62,30 @@ def test_intervals_hold_the_truth_as_often_as_they_say(script):
     assert 0.88 <= held / 200 <= 0.99
 
 
+@pytest.fixture
+def two_commits(script, tmp_path, monkeypatch):
+    """The script's repository is one of two commits; that of the checkout may not be there."""
+
+    def git(*arguments):
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True, capture_output=True)
+
+    git("init")
+    for name in ("user.name", "user.email"):
+        git("config", name, "nobody")
+    for message in ("first", "second"):
+        git("commit", "--allow-empty", "--no-gpg-sign", "--message", message)
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+
+
+@pytest.mark.parametrize("base", ["no-such-commit", "HEAD~2"])
+def test_a_commit_that_is_none(script, two_commits, base):
+    result = CliRunner().invoke(script.regression, ["--base", base])
+    assert result.exit_code == 2
+    assert f"no {base} here" in result.output
+
+
 def in_checkout(test):
     return pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no git checkout")(test)
-
-
-@in_checkout
-def test_a_commit_that_is_none(script):
-    result = CliRunner().invoke(script.regression, ["--base", "no-such-commit"])
-    assert result.exit_code == 2
-    assert "no no-such-commit here" in result.output
 
 
 @in_checkout

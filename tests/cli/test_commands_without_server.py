@@ -114,6 +114,11 @@ def test_score_of_nothing_good_fails(call):
         (["interpolate", "run", "images/0.png", "images/bad.png"], 1, "images/bad.png: the"),
         (["archive", "none"], 1, "none does not exist"),
         (["archive", "run", "--model-store", "images/0.png"], 1, "--model-store"),
+        (
+            ["archive", "run", "--bf16", "--backend", "onnx"],
+            2,
+            "are float32: leave one of them out",
+        ),
         (["serve", "--model-store", "none"], 2, "tzk archive"),
         (["serve", "--model-store", "images"], 2, "tzk archive"),
         (["status", "--port", "1"], 1, "no server of tzk answers"),

@@ -20,9 +20,8 @@ from tzk_core.errors import ModelUnavailable
 from tzk_core.launcher import Server, Settings
 from tzk_core.model import TzK
 from tzk_core.service.backends import use_backend
+from tzk_core.service.service import ENDPOINTS
 from tzk_export.archive import archive
-
-ENDPOINTS = ("tzk_nll", "tzk_sample", "tzk_posterior")
 
 # Of design, section 8, between backends.
 MOST_RELATIVE = 1e-5
@@ -40,6 +39,8 @@ def asked() -> list[tuple[str, dict]]:
     image = base64.b64encode(digit(3)).decode()
     scored = [{"image": image, "seed": 7}, {"image": image, "seed": 8, "draws": 16}]
     drawn = {"n": 5, "seed": 11, "format": "json"}
+    images = [base64.b64encode(digit(number)).decode() for number in (3, 4)]
+    between = {"images": images, "steps": 4, "seed": 5, "format": "json"}
     return [
         ("tzk_nll", scored[0]),
         ("tzk_nll/1.0/mnist", scored[1]),
@@ -48,6 +49,9 @@ def asked() -> list[tuple[str, dict]]:
         ("tzk_sample", drawn),
         ("tzk_sample/1.0/mnist", drawn),
         ("tzk_sample/1.0/mnist/3", drawn),
+        ("tzk_interpolate", between),
+        ("tzk_interpolate", between | {"method": "spherical"}),
+        ("tzk_interpolate/1.0/mnist", between | {"space": "c"}),
     ]
 
 
@@ -63,7 +67,7 @@ def run(tmp_path_factory):
 
 def served(run, store, backend: str, asked: list[tuple[str, dict]]) -> list[dict]:
     """What a server of that backend's archives answers; its workers say that they run by it."""
-    archive(run, store, backend=backend, names=ENDPOINTS)
+    archive(run, store, backend=backend)
     settings = Settings(model_store=store, port=0, device="cpu", threads=1, start_timeout=1800)
     with (
         Server(settings) as server,

@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -126,6 +127,7 @@ def test_a_kind_is_added_to_a_live_server_and_taken_back(runs, deployable, batch
                 assert (version["minWorkers"], version["batchSize"]) == (1, 16)
                 assert version["maxBatchDelay"] == batch_delay
                 assert version["responseTimeout"] == 120
+                assert version["startupTimeout"] == 300
             told = tzk_deploy(serving, "--rollback")
             assert told.exit_code == 0, told.output
             assert told.stdout == "1.0\n"
@@ -142,11 +144,12 @@ def test_a_kind_is_added_to_a_live_server_and_taken_back(runs, deployable, batch
         assert load.statuses[200] > 20
     # Started again, the server has what was deployed last, with the same batches.
     with (
-        Serving(settings(folder)) as serving,
+        Serving(replace(settings(folder), start_timeout=301)) as serving,
         Running(serving.ports["--management-port"], serving.ports["--metrics-port"]) as running,
     ):
         assert httpx.get(serving.url + ADDED, trust_env=False, timeout=60).status_code == 200
         version = running.current("tzk_nll")
+        assert version["startupTimeout"] == 301
         assert (version["modelVersion"], version["batchSize"]) == ("2.0", 16)
         assert version["maxBatchDelay"] == batch_delay
 

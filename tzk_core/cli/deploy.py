@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from tzk_core.cli.serving_options import archive_options
+
 __all__ = ["deploy"]
 
 
@@ -19,20 +21,11 @@ __all__ = ["deploy"]
     type=click.Path(path_type=Path),
     help="Refuse a server with another one  [default: the server's own]",
 )
-@click.option("--bf16", is_flag=True, help="As of tzk archive.")
-@click.option(
-    "--backend",
-    type=click.Choice(["torch", "compile", "onnx"]),
-    default="torch",
-    show_default=True,
-    help="As of tzk archive.",
-)
+@archive_options
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=1),
-    default=300.0,
-    show_default=True,
-    help="Seconds for the new version to be ready.",
+    type=click.IntRange(1, 86_400),
+    help="Seconds for the new version to be ready  [default: 300; 900 for the backend compile]",
 )
 def deploy(
     run: Path | None,
@@ -42,7 +35,7 @@ def deploy(
     model_store: Path | None,
     bf16: bool,
     backend: str,
-    timeout: float,
+    timeout: int | None,
 ) -> None:
     """Serve RUN from a running server in place of what it serves; no request is lost.
 

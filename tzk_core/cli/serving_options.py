@@ -9,7 +9,7 @@ import click
 
 from tzk_core.cli.inputs import device_option
 
-__all__ = ["model_store_option", "serving_options"]
+__all__ = ["archive_options", "model_store_option", "serving_options"]
 
 
 def model_store_option(help_text: str) -> Callable[[Callable], Callable]:
@@ -21,6 +21,29 @@ def model_store_option(help_text: str) -> Callable[[Callable], Callable]:
         show_default=True,
         help=help_text,
     )
+
+
+def archive_options(command: Callable) -> Callable:
+    """Adds ``--bf16`` and ``--backend``."""
+    options = [
+        click.option(
+            "--bf16",
+            is_flag=True,
+            help="On a GPU, networks in bfloat16 where the model allows it; each worker measures "
+            "that.",
+        ),
+        click.option(
+            "--backend",
+            type=click.Choice(["torch", "compile", "onnx"]),
+            default="torch",
+            show_default=True,
+            help="What runs the model's large parts; onnx runs them on the CPU, and needs the "
+            "extra 'export' here, and where it is served onnxruntime.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def serving_options(command: Callable) -> Callable:
@@ -59,6 +82,12 @@ def serving_options(command: Callable) -> Callable:
             "--threads",
             type=click.IntRange(min=1),
             help="Of each worker  [default: processors / workers]",
+        ),
+        click.option(
+            "--start-timeout",
+            type=click.IntRange(1, 86_400),
+            help="Seconds in which every worker must be ready  [default: 120, or the "
+            "configuration's startupTimeout; at least 900 for archives of --backend compile]",
         ),
     ]
     for option in reversed(options):

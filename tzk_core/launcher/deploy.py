@@ -18,12 +18,14 @@ from tzk_core import archive_sums
 from tzk_core.errors import UsageError, WorkFailed
 from tzk_core.front.worker_log import failures
 from tzk_core.launcher.running import Running, Started
+from tzk_core.launcher.starting import seconds_to_start
 from tzk_core.model_store import Versions, archive_name, stored_versions
 
 __all__ = ["deploy", "roll_back"]
 
 LOCK = ".deploying.lock"
 LOOK_SECONDS = 0.2
+READY_SECONDS = 300.0
 
 Tell = Callable[[str], None]
 
@@ -35,7 +37,7 @@ def deploy(
     store: Path | None = None,
     bf16: bool = False,
     backend: str = "torch",
-    timeout: float = 300.0,
+    timeout: float | None = None,
     tell: Tell = lambda _: None,
 ) -> str:
     """Makes a run what a running server serves.
@@ -46,7 +48,8 @@ def deploy(
         store: the model store that it must have; whichever it has when left out.
         bf16, backend: as of :func:`tzk_export.archive.archive`.
         timeout: seconds in which every new worker must be ready, and then seconds in which the
-            old version's requests must be answered.
+            old version's requests must be answered; 300 when left out, and more for a backend
+            that compiles.
         tell: is told of each step.
 
     Returns:
@@ -81,7 +84,7 @@ def roll_back(
     server: Running,
     *,
     store: Path | None = None,
-    timeout: float = 300.0,
+    timeout: float | None = None,
     tell: Tell = lambda _: None,
 ) -> str:
     """Makes the version before the current one current again; twice is where it began.
@@ -132,22 +135,26 @@ def _replace(
     started: Started,
     endpoints: list[str],
     version: str,
-    timeout: float,
+    timeout: float | None,
     tell: Tell,
 ) -> None:
+    files = {one: archive_name(one, version) for one in endpoints}
+    if timeout is None:
+        store = started.store
+        timeout = max(seconds_to_start(store / file, READY_SECONDS) for file in files.values())
     old = {one: server.current(one) for one in endpoints}
     before = {one: str(told["modelVersion"]) for one, told in old.items()}
     if version in before.values():
         raise UsageError(f"version {version} is what the server serves already")
-    for one in endpoints:
-        archive_sums.check(started.store, archive_name(one, version))
+    for file in files.values():
+        archive_sums.check(started.store, file)
     log_start = started.model_log.stat().st_size if started.model_log.is_file() else 0
     try:
         tell(f"loading version {version} beside {', '.join(sorted(set(before.values())))} …")
         for one in endpoints:
             if version in server.versions(one):  # of a deploy that was killed
                 server.unregister(one, version)
-            server.register(one, archive_name(one, version), like=old[one])
+            server.register(one, files[one], like=old[one], seconds=timeout)
         _until_ready(server, started, endpoints, version, log_start, timeout)
         for one in endpoints:
             server.smoke(started.inference_url, one, version)
@@ -199,7 +206,8 @@ def _until_ready(
         if time.monotonic() > deadline:
             told = "; ".join(f"{name}'s workers are {states}" for name, states in waiting.items())
             raise WorkFailed(
-                f"version {version} was not ready within {timeout:g} s, the old one goes on: {told}"
+                f"version {version} was not ready within {timeout:g} s (--timeout gives it more), "
+                f"the old one goes on: {told}"
             )
         time.sleep(LOOK_SECONDS)
 

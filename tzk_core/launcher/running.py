@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,11 @@ class Running:
         """What TorchServe tells of the version that answers."""
         return self._ask("GET", f"{self.management_url}/models/{endpoint}")[0]
 
-    def register(self, endpoint: str, file: str, like: dict[str, Any]) -> None:
-        """Begins to load an archive of the model store, with as many workers as ``like`` has."""
+    def register(self, endpoint: str, file: str, like: dict[str, Any], seconds: float) -> None:
+        """Begins to load an archive of the model store, with as many workers as ``like`` has.
+
+        They have at least ``seconds`` to be ready, and no less than those of ``like``.
+        """
         settings = {
             "url": file,
             "model_name": endpoint,
@@ -72,10 +76,9 @@ class Running:
             "batch_size": like["batchSize"],
             "max_batch_delay": like["maxBatchDelay"],
             "response_timeout": like["responseTimeout"],
+            "startup_timeout": max(like.get("startupTimeout", 0), math.ceil(seconds)),
             "synchronous": "false",
         }
-        if "startupTimeout" in like:
-            settings["startup_timeout"] = like["startupTimeout"]
         self._ask("POST", f"{self.management_url}/models", params=settings)
 
     def make_current(self, endpoint: str, version: str) -> None:

@@ -182,7 +182,8 @@ class Server:
         Raises:
             WorkFailed: the process ended, a worker could not load, or it took too long.
         """
-        deadline = time.monotonic() + self.settings.start_timeout
+        seconds = max(self.settings.start_seconds(self.models).values())
+        deadline = time.monotonic() + seconds
         with httpx.Client(trust_env=False, timeout=2.0) as client:
             while True:
                 code = self._process.poll()
@@ -198,8 +199,8 @@ class Server:
                 if time.monotonic() > deadline:
                     name = next(iter(waiting))
                     raise WorkFailed(
-                        f"{', '.join(waiting)}: no worker was ready within "
-                        f"{self.settings.start_timeout:g} s; {name}'s said last: "
+                        f"{', '.join(waiting)}: no worker was ready within {seconds:g} s "
+                        f"(--start-timeout gives them more); {name}'s said last: "
                         f"{said_last(self.model_log, name) or self._tail()}"
                     )
                 time.sleep(0.2)

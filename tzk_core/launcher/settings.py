@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from tzk_core import archive_sums
 from tzk_core.devices import device_named, processors
 from tzk_core.errors import UsageError
 from tzk_core.front.keys import KEYS_VARIABLE, digests_of, read_keys
+from tzk_core.launcher.starting import START_SECONDS, seconds_to_start
 from tzk_core.model_store import FIRST, Versions, archive_name
 from tzk_core.ports import HOST, free_port
 from tzk_core.service.service import ENDPOINTS
@@ -38,7 +40,8 @@ class Settings:
             came with tzk.
         logs: a folder for the logs; a temporary one, removed at the end, when left out.
         threads: of each worker; the processors shared out among the workers when left out.
-        start_timeout: seconds in which every worker must be ready.
+        start_timeout: seconds in which every worker must be ready; what the configuration says,
+            and more for archives that compile, when left out.
         host: the address that the front listens on; management and metrics are always on loopback.
         keys_file: keys of who may call, one a line.
         insecure: another host than loopback without keys is meant.
@@ -54,7 +57,7 @@ class Settings:
     config: Path | None = None
     logs: Path | None = None
     threads: int | None = None
-    start_timeout: float = 120.0
+    start_timeout: float | None = None
     host: str = HOST
     keys_file: Path | None = None
     insecure: bool = False
@@ -141,7 +144,7 @@ class Settings:
             # store alone (allowed_urls).
             "enable_model_api": "true",
         }
-        said |= _models(text, version) | self._gpus()
+        said |= self._models(names) | self._gpus()
         lines = [f"{key}={value}" for key, value in said.items()]
         return text + "\n" + "\n".join(lines) + "\n"
 
@@ -164,6 +167,30 @@ class Settings:
     def answer_seconds(self, names: list[str]) -> list[float]:
         """The time limit of a batch, of each model."""
         return self._of_models(names, "responseTimeout", "default_response_timeout", ANSWER_SECONDS)
+
+    def start_seconds(self, names: list[str]) -> dict[str, float]:
+        """Seconds in which the workers of each model must be ready."""
+        if self.start_timeout is not None:
+            return dict.fromkeys(names, self.start_timeout)
+        said = self._of_models(names, "startupTimeout", "default_startup_timeout", START_SECONDS)
+        version = Versions.read(self.model_store).current
+        return {
+            name: seconds_to_start(self.model_store / archive_name(name, version), usual)
+            for name, usual in zip(names, said, strict=True)
+        }
+
+    def _models(self, names: list[str]) -> dict[str, str]:
+        """The property ``models``: what the file says of version 1.0, said of the one served.
+
+        A worker has as long to start as we wait for it: TorchServe would end it sooner.
+        """
+        version = Versions.read(self.model_store).current
+        told = _told_models(self.config_file().read_text())
+        models = {}
+        for name, seconds in self.start_seconds(names).items():
+            ours = {"marName": archive_name(name, version), "startupTimeout": math.ceil(seconds)}
+            models[name] = {version: told.get(name, {}) | ours}
+        return {"models": json.dumps(models)}
 
     def _workers(self, names: list[str]) -> int:
         found = self._of_models(names, "minWorkers", "default_workers_per_model", 1)
@@ -191,17 +218,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _models(text: str, version: str) -> dict[str, str]:
-    """The property ``models``, what it says of version 1.0 said of the one that is deployed."""
-    if version == FIRST:
-        return {}
-    models = {
-        name: {version: said | {"marName": archive_name(name, version)}}
-        for name, said in _told_models(text).items()
-    }
-    return {"models": json.dumps(models)} if models else {}
 
 
 def _told_models(text: str) -> dict[str, dict[str, Any]]:
