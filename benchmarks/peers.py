@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tzk_core.flows import ImageFlow
 from tzk_core.randomness import generator
 
-__all__ = ["PEERS", "Freia", "Normflows", "Ours", "made"]
+__all__ = ["PEERS", "Freia", "Normflows", "Ours", "made", "start"]
 
 Shape = tuple[int, int, int]
 
@@ -138,3 +138,18 @@ def made(name: str, shape: Shape, levels: int, steps: int, width: int, *, seed: 
     # Both peers draw their first weights from the global generator, and take no other.
     torch.manual_seed(seed)
     return PEERS[name](shape, levels, steps, width)
+
+
+@torch.no_grad()
+def start(model: nn.Module, t: Tensor) -> None:
+    """The peers' ActNorm starts from observations (B, C, H, W), as it does in their training.
+
+    normflows asks a tensor at every call whether that has happened, where a compiler has to break
+    off in every block and a GPU has to be waited for. Once it has, the answer is Python's True
+    instead, and what is computed the same.
+    """
+    model.log_prob(t)
+    for module in model.modules():
+        if "data_dep_init_done" in dict(module.named_buffers(recurse=False)):
+            del module.data_dep_init_done  # a tensor's name takes nothing else
+            module.data_dep_init_done = True

@@ -37,14 +37,14 @@ def _flow(work: Work) -> Outcome:
 
 
 def _shown_to(work: Work) -> str:
-    """How many images each t-flow saw, and for how long each run was trained, in a sentence."""
+    """How many images each t-flow saw, and for how long each run was trained, in sentences."""
     told = []
-    for run, name in ((TOGETHER, "together"), (PHASES, "in two phases")):
+    for run, name in ((TOGETHER, "Trained together"), (PHASES, "In two phases")):
         recipe = work.recipe(run)
         seen = sum(s.steps * s.batch for s in recipe.stages if s.train in ("flow", "all"))
         seconds = facts_of(work.folder(run), recipe)["seconds"]
-        told.append(f"{name} {seen:,} images and {seconds:,} s")
-    return f"Its t-flow was trained with {told[0]} of training in all, {told[1]}."
+        told.append(f"{name}, the t-flow saw {seen:,} images, and all training took {seconds:,} s.")
+    return " ".join(told)
 
 
 def _kind(data: str):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...data.quantisation import dequantise
+from ...data.quantisation import dequantise, to_pixels
 from ...evaluation.between import CORNERS, between
 from ...evaluation.figures import mean_of
 from ...evaluation.held_out import Figure
@@ -59,7 +59,7 @@ def darkening(grey: Tensor) -> Tensor:
 
     Negative where all points between are lighter than that end.
     """
-    inside = grey[:, 1:-1].nan_to_num(nan=0.0).amin(1)
+    inside = grey[:, 1:-1].amin(1)
     return torch.minimum(grey[:, 0], grey[:, -1]) - inside
 
 
@@ -73,8 +73,10 @@ def ways(model: TzK, a: Tensor, b: Tensor, points: int) -> Ways:
     dims = math.prod(a.shape[1:])
     found = [model.interpolate(torch.stack(pair), steps=points) for pair in zip(a, b, strict=True)]
     log_p = torch.stack([each.log_prob.double().cpu() for each in found])
-    grey = torch.stack([each.images.double().cpu().flatten(1).mean(1) for each in found])
-    return Ways(8 - log_p / (dims * math.log(2)), 256 * (grey + 0.5), dims)
+    # Of the images as they are shown: what is beyond black or white is that.
+    shown = [to_pixels(each.images) for each in found]
+    grey = torch.stack([each.double().cpu().flatten(1).mean(1) for each in shown])
+    return Ways(8 - log_p / (dims * math.log(2)), grey, dims)
 
 
 def _measure(work: Work) -> Outcome:
