@@ -296,7 +296,7 @@ def _functions(model, mode, compiler: Counting | None) -> tuple[Callable, Callab
     if mode == "graph":  # as what serves does, which draws outside
         model.encode, model.decode = Graphed(model.flow.encode), Graphed(model.flow.decode)
     if mode == "prepared":
-        prepared = Prepared(model.flow)
+        prepared = Prepared(model.flow, lone=True)  # which is about batches of one alone
         model.encode, model.decode = prepared.encode, prepared.decode
     return log_prob, sample
 

@@ -39,7 +39,7 @@ ONE = "tzk_nll"
 ROUTER = '''"""All four endpoints, by the first step of the path."""
 
 from tzk_core.service.service import ENDPOINTS
-from tzk_core.service.sizes import using
+from tzk_core.service.sizes import Agreed, using
 from tzk_core.service.warm import agreeing_sizes, first_request
 from tzk_handlers import base
 
@@ -49,9 +49,9 @@ class RouterHandler(base.BaseHandler):
 
     def initialize(self, context):
         super().initialize(context)
-        found = [set(agreeing_sizes(self.service.model, name)) for name in ENDPOINTS]
-        self.sizes = tuple(set.intersection(*found))
-        with using(self.sizes):
+        found = [agreeing_sizes(self.service.model, name) for name in ENDPOINTS]
+        self.sizes = Agreed(*(tuple(set.intersection(*map(set, each))) for each in zip(*found)))
+        with using(*self.sizes):
             for name in ENDPOINTS:
                 first_request(self.service, name)
 
@@ -64,7 +64,7 @@ class RouterHandler(base.BaseHandler):
             groups.setdefault(name, []).append((index, base._raw_request(rows[index], headers)))
         bodies = [b""] * len(rows)
         for name, members in groups.items():
-            with using(self.sizes):
+            with using(*self.sizes):
                 answers = self.service.answer(name, [raw for _, raw in members])
             for (index, _), answer in zip(members, answers):
                 base._tell(answer, context, index)

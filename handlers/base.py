@@ -20,7 +20,7 @@ from tzk_core.hub import WEIGHTS, sha256
 from tzk_core.service.faults import device_lost
 from tzk_core.service.loading import load_as_served
 from tzk_core.service.service import Service
-from tzk_core.service.sizes import using
+from tzk_core.service.sizes import Agreed, using
 from tzk_core.service.warm import agreeing_sizes, first_request
 from tzk_core.service.wire import RawAnswer, RawRequest, normalised
 
@@ -38,7 +38,7 @@ class BaseHandler:
     endpoint: ClassVar[str]
 
     service: Service
-    sizes: tuple[int, ...]
+    sizes: Agreed
 
     def initialize(self, context: Any) -> None:
         """Loads the archive's model and runs every size of batch once.
@@ -52,15 +52,15 @@ class BaseHandler:
         device = _device(context.system_properties.get("gpu_id"))
         self.service, backend = load_as_served(folder, device, manifest.get("tzk"))
         self.sizes = agreeing_sizes(self.service.model, self.endpoint)
-        with using(self.sizes):
+        with using(*self.sizes):
             first_request(self.service, self.endpoint)
         log.info(
-            "%s serves by %s from %s with %d threads, in batches of %s",
+            "%s serves by %s from %s with %d threads, in batches of %s; of kinds %s",
             self.endpoint,
             backend,
             self.service.model.device,
             threads(),
-            ", ".join(map(str, self.sizes)),
+            *(", ".join(map(str, sizes)) for sizes in self.sizes),
         )
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
@@ -69,7 +69,7 @@ class BaseHandler:
             _raw_request(row, context.get_all_request_header(index))
             for index, row in enumerate(rows)
         ]
-        with using(self.sizes):
+        with using(*self.sizes):
             answers = self.service.answer(self.endpoint, raws)
         for index, answer in enumerate(answers):
             _tell(answer, context, index)

@@ -11,8 +11,9 @@ import torch
 from click.testing import CliRunner
 from tiny_model import tiny_model
 
-from tzk_core.benchmark import variants
+from tzk_core.benchmark import measuring, variants
 from tzk_core.benchmark.bench import recommended
+from tzk_core.benchmark.cases import Case
 from tzk_core.benchmark.measuring import apart
 from tzk_core.cli.bench import NAMES
 from tzk_core.cli.main import cli
@@ -24,6 +25,9 @@ from tzk_core.model import TzK
 from tzk_core.service.wire import RawAnswer
 
 QUICK = ["--seconds", "0.01", "--device", "cpu"]
+PLAIN = ("tzk_nll", "tzk_sample")
+# "mnist" is the first path of tiny_model.
+WITH_KNOWLEDGE = (*PLAIN, "tzk_nll given=mnist", "tzk_sample given=mnist", "tzk_posterior")
 
 
 @pytest.fixture(scope="module")
@@ -44,24 +48,42 @@ def call(run):
     return call
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A run without knowledge."""
+    config = TzKConfig(
+        observation=(1, 16, 16),
+        flow=FlowConfig(levels=2, steps=1, width=8),
+        preparation=Preparation(size=16, channels=1),
+    )
+    source = torch.Generator().manual_seed(0)
+    model = TzK(config, generator=source)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=source)
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    model.save_pretrained(folder)
+    return folder
+
+
 def keys(report) -> set:
     return {(row["backend"], row["endpoint"], row["batch"]) for row in report["rows"]}
 
 
-def test_every_backend_has_a_row_for_each_endpoint_and_batch(run, call):
+def test_every_backend_has_a_row_for_all_that_is_asked_and_each_batch(run, call):
     asked = ["--backend", "bf16", "--batch", 1, "--batch", 3, "--json", *QUICK]
     report = json.loads(call(run, *asked).stdout)
     assert keys(report) == {
         (name, endpoint, batch)
         for name in ("torch", "bf16")
-        for endpoint in ("tzk_nll", "tzk_sample")
+        for endpoint in WITH_KNOWLEDGE
         for batch in (1, 3)
     }
     for row in report["rows"]:
         assert row["images_per_s"] == pytest.approx(1e3 * row["batch"] / row["ms"])
-        scored = row["endpoint"] == "tzk_nll"
-        assert (row["log_p_apart_nats"] is not None) == scored
-        assert (row["pixels_apart"] is not None) != scored
+        drawn = row["endpoint"].startswith("tzk_sample")
+        assert (row["log_p_apart_nats"] is not None) != drawn
+        assert (row["pixels_apart"] is not None) == drawn
         if row["backend"] == "torch":
             assert row["agrees"]
             assert not row["log_p_apart_nats"]
@@ -73,10 +95,43 @@ def test_every_backend_has_a_row_for_each_endpoint_and_batch(run, call):
     }
     assert report["recommended"] in agreeing
     for start in report["starts"].values():
-        for endpoint in ("tzk_nll", "tzk_sample"):
+        for endpoint in WITH_KNOWLEDGE:
             assert len(start[endpoint]["ms"]) == 10
             assert start[endpoint]["first_ms"] == start[endpoint]["ms"][0] > 0
     assert report["left_out"] == {}
+
+
+def test_without_knowledge_none_is_asked_for(plain, call):
+    report = json.loads(call(plain, "--backend", "torch", "--batch", 1, "--json", *QUICK).stdout)
+    assert keys(report) == {("torch", endpoint, 1) for endpoint in PLAIN}
+    assert set(report["starts"]["torch"]) == {"ready_s", *PLAIN}
+
+
+def test_requests_name_the_knowledge_given(run):
+    ready = variants.made_ready("torch", run, torch.device("cpu"), run)
+    raws = measuring.requests(ready)
+    assert {case.name for case in raws} == set(WITH_KNOWLEDGE)
+    for case, asked in raws.items():
+        assert len({raw.fields["seed"] for raw in asked}) == len(asked)
+        for raw in asked:
+            assert raw.fields.get("given") == (case.given and case.given.encode())
+            assert ("image" in raw.fields) == (case.endpoint != "tzk_sample")
+    [told] = measuring.checked(ready, "tzk_nll", raws[Case("tzk_nll", "mnist")][:1])
+    assert json.loads(told.body)["given"] == "mnist"
+    [judged] = measuring.checked(ready, "tzk_posterior", raws[Case("tzk_posterior")][:1])
+    assert set(json.loads(judged.body)) == {"mnist", "mnist/3", "fashion"}
+
+
+def test_an_endpoint_takes_its_seconds_with_and_without_knowledge(run, call, monkeypatch):
+    real, taken = measuring.timed, dict.fromkeys((*PLAIN, "tzk_posterior"), 0.0)
+
+    def timed(ready, endpoint, raws, batch, seconds):
+        taken[endpoint] += seconds
+        return real(ready, endpoint, raws, batch, 0.01)
+
+    monkeypatch.setattr(measuring, "timed", timed)
+    call(run, "--backend", "torch", "--batch", 1, "--seconds", 3, "--device", "cpu")
+    assert taken == pytest.approx(dict.fromkeys(taken, 3.0))
 
 
 def test_what_cannot_run_is_named_and_stops_nothing(run, call, monkeypatch):
@@ -91,7 +146,7 @@ def test_what_cannot_run_is_named_and_stops_nothing(run, call, monkeypatch):
     asked = [f"--backend={name}" for name in ("graphs", "bf16", "compile", "onnx")]
     result = call(run, *asked, "--batch", 2, "--json", *QUICK)
     report = json.loads(result.stdout)
-    assert keys(report) == {("torch", "tzk_nll", 2), ("torch", "tzk_sample", 2)}
+    assert keys(report) == {("torch", endpoint, 2) for endpoint in WITH_KNOWLEDGE}
     assert "CUDA" in report["left_out"]["graphs"]
     assert "bfloat16 is too far" in report["left_out"]["bf16"]
     assert "C++ compiler" in report["left_out"]["compile"]
@@ -114,7 +169,8 @@ def test_an_error_of_any_kind_leaves_a_backend_out(run, call, monkeypatch):
     lines = result.stdout.strip().splitlines()
     assert lines[-1].startswith("pick torch: ")
     assert lines[-1].endswith(f"tzk archive {run} --backend torch")
-    assert sum("tzk_nll" in line for line in lines) == 2  # its times, and its first requests
+    for endpoint in ("tzk_nll given=mnist", "tzk_posterior"):
+        assert sum(endpoint in line for line in lines) == 2  # its times, and its first requests
 
 
 def test_the_calls_that_are_wrong(run, call, tmp_path):
@@ -154,6 +210,16 @@ def test_answers_agree_within_the_tolerance_and_no_further():
     assert not apart("tzk_nll", scored(None), scored(1.0)).agrees
     assert apart("tzk_sample", drawn(4, 1), drawn(0, 0)).agrees
     assert not apart("tzk_sample", drawn(5, 1), drawn(0, 0)).agrees
+    judged = {"encoder": 0.5, "logit": 2.0, "joint": 0.5, "normalised": None}
+
+    def told(**changed):
+        return [RawAnswer(json.dumps({"a": judged, "b": judged | changed}).encode())]
+
+    assert apart("tzk_posterior", told(logit=2.00009), told()).agrees
+    found = apart("tzk_posterior", told(logit=2.5), told())
+    assert (found.nats, found.agrees) == (0.5, False)
+    assert not apart("tzk_posterior", told(joint=0.5002), told()).agrees
+    assert not apart("tzk_posterior", told(normalised=0.5), told()).agrees
     found = apart("tzk_sample", drawn(1, 2), drawn(0, 0))
     assert (found.levels, found.pixels, found.agrees) == (2, 1 / 4096, False)
 
@@ -184,18 +250,7 @@ def test_the_fastest_that_agrees_is_recommended():
 
 
 @pytest.mark.slow
-def test_compile_and_onnx_agree_with_torch(call, tmp_path):
-    config = TzKConfig(
-        observation=(1, 16, 16),
-        flow=FlowConfig(levels=2, steps=1, width=8),
-        preparation=Preparation(size=16, channels=1),
-    )
-    source = torch.Generator().manual_seed(0)
-    model = TzK(config, generator=source)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.02 * torch.randn(parameter.shape, generator=source)
-    model.save_pretrained(tmp_path / "plain")
-    report = json.loads(call(tmp_path / "plain", "--json", *QUICK).stdout)
+def test_compile_and_onnx_agree_with_torch(call, plain):
+    report = json.loads(call(plain, "--json", *QUICK).stdout)
     assert {row["backend"] for row in report["rows"]} == {"torch", "bf16", "compile", "onnx"}
     assert all(r["agrees"] for r in report["rows"] if r["backend"] in ("compile", "onnx"))

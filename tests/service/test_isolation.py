@@ -29,7 +29,7 @@ ASKED = [
 def service():
     """With the sizes of batch that a worker would find."""
     model = tiny_model()
-    found = [set(agreeing_sizes(model, name)) for name in ENDPOINTS]
+    found = [set(agreeing_sizes(model, name).kinds) for name in ENDPOINTS]
     with using(set.intersection(*found)):
         yield Service(model)
 

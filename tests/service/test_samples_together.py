@@ -20,7 +20,7 @@ from tzk_core.service.wire import RawRequest
 def loaded():
     """A service, and the sizes of batch that its worker would find."""
     model = tiny_model()
-    found = [set(agreeing_sizes(model, name)) for name in ENDPOINTS]
+    found = [set(agreeing_sizes(model, name).kinds) for name in ENDPOINTS]
     return Service(model), set.intersection(*found)
 
 

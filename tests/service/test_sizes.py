@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from tiny_model import png, tiny_model
 
-from tzk_core.service.seeds import filled_seeds
+from tzk_core.pretrained import BUILTIN
+from tzk_core.service.backends import use_backend
+from tzk_core.service.isolation import in_groups
+from tzk_core.service.seeds import filled_seeds, seeds_from
 from tzk_core.service.service import ENDPOINTS, Service
 from tzk_core.service.sizes import DEFAULT_SIZES, SIZES, at_most, current_sizes, filled, using
-from tzk_core.service.warm import REFERENCE, agreeing_sizes, first_request
+from tzk_core.service.warm import REFERENCE, SEED, _images, agreeing_sizes, first_request
 from tzk_core.service.wire import RawRequest
 
 
@@ -45,9 +50,9 @@ def test_seeds_fill_up_with_themselves():
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_sizes_that_agree_are_found(endpoint):
     model = tiny_model()
-    sizes = agreeing_sizes(model, endpoint)
-    assert REFERENCE in sizes
-    assert set(sizes) <= set(SIZES)
+    plain, kinds = agreeing_sizes(model, endpoint)
+    assert REFERENCE in kinds
+    assert set(kinds) <= set(plain) <= set(SIZES)
 
 
 def test_a_size_with_other_bits_is_left_out(monkeypatch):
@@ -62,7 +67,7 @@ def test_a_size_with_other_bits_is_left_out(monkeypatch):
         return (z * (1 + 1e-6) if len(t) in (3, 8) else z), log_det
 
     monkeypatch.setattr(model.flow, "encode", encode)
-    sizes = agreeing_sizes(model, "tzk_nll")
+    sizes = agreeing_sizes(model, "tzk_nll").plain
     assert {3, 8}.isdisjoint(sizes)
     assert {4, 12, 16} <= set(sizes)
 
@@ -76,7 +81,53 @@ def test_sizes_beyond_the_reference_go_when_none_agrees(monkeypatch):
         return z + len(t) * 1e-3, log_det
 
     monkeypatch.setattr(model.flow, "encode", encode)
-    assert agreeing_sizes(model, "tzk_nll") == (REFERENCE,)
+    assert agreeing_sizes(model, "tzk_nll") == ((REFERENCE,), (REFERENCE,))
+
+
+def test_what_asks_for_a_kind_has_sizes_of_its_own(monkeypatch):
+    """An encoder of codes that adds an epsilon to one row in a batch of 2, and no other network."""
+    model = tiny_model()
+    encoder = model.find("mnist").encoders[1]
+    real = encoder.base
+
+    def base(t):
+        mean, log_sigma = real(t)
+        if len(t) == 2:
+            mean = mean + 1e-6 * torch.tensor([[0.0], [1.0]])
+        return mean, log_sigma
+
+    monkeypatch.setattr(encoder, "base", base)
+    agreed = agreeing_sizes(model, "tzk_nll")
+    assert 2 not in agreed.kinds
+    assert agreed.plain == agreeing_sizes(tiny_model(), "tzk_nll").plain
+
+
+def test_a_difference_that_most_rows_hide_is_found(monkeypatch):
+    """In a batch of 1 only the seventh row has other bits, as a rounded sum has."""
+    model = tiny_model().remove_knowledge("mnist").remove_knowledge("fashion")
+    real = model.flow.encode
+    seventh = _images(model, seeds_from(SEED, 7))[6:]
+
+    def encode(t, context=None):
+        z, log_det = real(t, context)
+        return (z + 1e-3 if len(t) == 1 and t.equal(seventh) else z), log_det
+
+    monkeypatch.setattr(model.flow, "encode", encode)
+    assert 1 not in agreeing_sizes(model, "tzk_nll").plain
+
+
+def test_a_group_is_filled_up_as_what_it_asks_for():
+    seen = []
+
+    def call(group):
+        seen.append(len(group))
+        return group
+
+    asked = [("plain", 1), ("kind", 2)]
+    with using((1, 4), kinds=(4,)):
+        given = in_groups(asked, lambda item: item[0], call, kinds=lambda item: item[0] == "kind")
+    assert given == asked
+    assert seen == [1, 4]
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -110,6 +161,23 @@ def test_sizes_that_agree_on_a_gpu(endpoint):
     repeatable()
     model = tiny_model().cuda()
     sizes = agreeing_sizes(model, endpoint)
-    assert REFERENCE in sizes
-    with using(sizes), torch.inference_mode():
+    assert REFERENCE in sizes.kinds
+    with using(*sizes), torch.inference_mode():
         assert first_request(Service(model), endpoint) == 200
+
+
+def test_the_model_in_the_box_says_the_same_of_an_image_alone_and_among_others():
+    """Of a kind, where a trained model's networks have other kernels for one to three images."""
+    service = Service.load(BUILTIN, torch.device("cpu"))
+    use_backend(service.model, Path(), {})
+    given = ("", "mnist", "fashion", "mnist/8")
+    asked = [
+        RawRequest(url_path=path, fields={"image": png(seed=i), "seed": str(i).encode()})
+        for i in range(5)
+        for path in given
+    ]
+    with using(*agreeing_sizes(service.model, "tzk_nll")):
+        together = service.answer("tzk_nll", asked)
+        alone = [service.answer("tzk_nll", [one])[0] for one in asked]
+    assert [answer.status for answer in alone] == [200] * len(asked)
+    assert [answer.body for answer in alone] == [answer.body for answer in together]

@@ -14,12 +14,13 @@ import torch
 
 from tzk_core.devices import conditions_on, device_named, processors, repeatable
 from tzk_core.service.service import Service
-from tzk_core.service.sizes import DEFAULT_SIZES
+from tzk_core.service.sizes import UNMEASURED
 from tzk_core.service.wire import RawAnswer, RawRequest
 
 from . import measuring
+from .cases import Case
 from .measuring import Apart, Timing
-from .variants import ENDPOINTS, Ready, made_ready, reason_of, usual
+from .variants import Ready, made_ready, reason_of, usual
 
 __all__ = ["BATCHES", "MARGIN", "bench", "recommended"]
 
@@ -41,17 +42,18 @@ def bench(
     seconds: float = 2.0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Times scoring and sampling requests by every backend, in this process, as a handler would.
+    """Times requests by every backend, in this process, as a handler would.
 
-    A backend that cannot run is left out, with the reason. Torch is always there, as the others'
-    answers are compared with its.
+    They score and sample; of a model with knowledge also with its first path given, and they ask
+    which knowledge applies. A backend that cannot run is left out, with the reason. Torch is always
+    there, as the others' answers are compared with its.
 
     Args:
         run: a run folder or a hub name.
         device: auto, cpu, cuda or cuda:N.
         backends: of :data:`tzk_core.benchmark.variants.NAMES`; without, those worth it there.
         batches: how many requests a call answers.
-        seconds: of each backend, endpoint and batch.
+        seconds: of each backend, endpoint and batch; with and without knowledge share them.
         progress: told what is being done.
 
     Returns:
@@ -73,10 +75,7 @@ def bench(
         for name in names:
             bed.add(name)
         rows = [
-            row
-            for endpoint in ENDPOINTS
-            for batch in batches
-            for row in bed.rows(endpoint, batch, seconds)
+            row for case in bed.cases for batch in batches for row in bed.rows(case, batch, seconds)
         ]
     best, why = recommended(rows, where.type)
     return {
@@ -94,6 +93,8 @@ def bench(
 
 def recommended(rows: Sequence[dict[str, Any]], device: str) -> tuple[str, str]:
     """The backend to serve with: the fastest, over all rows, whose answers all agree with torch's.
+
+    Every row counts the same: the geometric mean over what is asked and the batches.
 
     Returns:
         Its name, and a line that says why and how.
@@ -128,9 +129,13 @@ class _Bed:
         self.ready: list[Ready] = []
         self.starts: dict[str, dict[str, Any]] = {}
         self.left_out: dict[str, str] = {}
-        self._raws: dict[str, list[RawRequest]] = {}
-        self._wanted: dict[tuple[str, int], list[RawAnswer]] = {}
-        self._apart: dict[tuple[str, str, int], Apart] = {}
+        self._raws: dict[Case, list[RawRequest]] = {}
+        self._wanted: dict[tuple[Case, int], list[RawAnswer]] = {}
+        self._apart: dict[tuple[str, Case, int], Apart] = {}
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        return tuple(self._raws)
 
     def add(self, name: str) -> None:
         """Makes a backend ready, with its first requests and its answers, or says why not."""
@@ -149,26 +154,27 @@ class _Bed:
             self.tell(f"{name}: left out, {self.left_out[name]}")
             return
         self._wanted = self._wanted or answers
-        for (endpoint, batch), got in answers.items():
-            found = measuring.apart(endpoint, got, self._wanted[endpoint, batch])
-            self._apart[name, endpoint, batch] = found
+        for (case, batch), got in answers.items():
+            found = measuring.apart(case.endpoint, got, self._wanted[case, batch])
+            self._apart[name, case, batch] = found
         self.starts[name] = {"ready_s": one.seconds, **firsts}
         self.ready.append(one)
 
-    def rows(self, endpoint: str, batch: int, seconds: float) -> list[dict[str, Any]]:
+    def rows(self, case: Case, batch: int, seconds: float) -> list[dict[str, Any]]:
         """One of each backend."""
-        self.tell(f"{endpoint}, batch {batch}: {', '.join(one.name for one in self.ready)}")
-        timings = measuring.timed(self.ready, endpoint, self._raws[endpoint], batch, seconds)
+        self.tell(f"{case.name}, batch {batch}: {', '.join(one.name for one in self.ready)}")
+        own = seconds / sum(other.endpoint == case.endpoint for other in self.cases)
+        timings = measuring.timed(self.ready, case.endpoint, self._raws[case], batch, own)
         return [
-            self._row(one.name, endpoint, batch, timings[one.name], timings["torch"])
+            self._row(one.name, case, batch, timings[one.name], timings["torch"])
             for one in self.ready
         ]
 
-    def _row(self, name: str, endpoint: str, batch: int, own: Timing, base: Timing) -> dict:
-        far = self._apart[name, endpoint, batch]
+    def _row(self, name: str, case: Case, batch: int, own: Timing, base: Timing) -> dict:
+        far = self._apart[name, case, batch]
         return {
             "backend": name,
-            "endpoint": endpoint,
+            "endpoint": case.name,
             "batch": batch,
             "ms": 1e3 * own.median,
             "images_per_s": batch / own.median,
@@ -182,20 +188,20 @@ class _Bed:
     def _firsts(self, one: Ready) -> dict[str, dict[str, Any]]:
         if not self._raws:
             # Drawn by another model, so that the first request is the first that `one` answers.
-            sizes = dict.fromkeys(ENDPOINTS, DEFAULT_SIZES)
+            sizes = {case.endpoint: UNMEASURED for case in one.cases}
             plain = Ready("torch", Service.load(self.run, self.device), sizes)
             self._raws = measuring.requests(plain)
         found = {}
-        for endpoint in ENDPOINTS:
-            taken = measuring.first_requests(one, endpoint, self._raws[endpoint])
+        for case, raws in self._raws.items():
+            taken = measuring.first_requests(one, case.endpoint, raws)
             ms = [1e3 * seconds for seconds in taken]
-            found[endpoint] = {"first_ms": ms[0], "next_ms": statistics.median(ms[1:]), "ms": ms}
+            found[case.name] = {"first_ms": ms[0], "next_ms": statistics.median(ms[1:]), "ms": ms}
         return found
 
-    def _answers(self, one: Ready) -> dict[tuple[str, int], list[RawAnswer]]:
+    def _answers(self, one: Ready) -> dict[tuple[Case, int], list[RawAnswer]]:
         return {
-            (endpoint, batch): measuring.checked(one, endpoint, self._raws[endpoint][:batch])
-            for endpoint in ENDPOINTS
+            (case, batch): measuring.checked(one, case.endpoint, raws[:batch])
+            for case, raws in self._raws.items()
             for batch in self.batches
         }
 

@@ -16,13 +16,13 @@ from tzk_core.errors import ModelUnavailable, TzkError, WorkFailed
 from tzk_core.service.backends import use_backend
 from tzk_core.service.precision import bfloat16_if_close
 from tzk_core.service.service import Service
-from tzk_core.service.sizes import using
+from tzk_core.service.sizes import Agreed, using
 from tzk_core.service.warm import agreeing_sizes, first_request
 from tzk_core.service.wire import RawAnswer, RawRequest
 
-__all__ = ["ENDPOINTS", "NAMES", "Ready", "made_ready", "reason_of", "usual"]
+from .cases import Case, cases_of
 
-ENDPOINTS = ("tzk_nll", "tzk_sample")
+__all__ = ["NAMES", "Ready", "made_ready", "reason_of", "usual"]
 
 NAMES = ("torch", "graphs", "bf16", "compile", "onnx")
 """torch, on a CPU with the t-flow prepared; by CUDA graphs; with the t-flow's networks in bfloat16;
@@ -42,12 +42,17 @@ class Ready:
 
     name: str
     service: Service
-    sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    sizes: dict[str, Agreed] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """What the model can be asked."""
+        return cases_of(self.service.model)
 
     def answer(self, endpoint: str, raws: Sequence[RawRequest]) -> list[RawAnswer]:
         """As a handler answers a batch."""
-        with using(self.sizes[endpoint]):
+        with using(*self.sizes[endpoint]):
             return self.service.answer(endpoint, raws)
 
 
@@ -81,10 +86,10 @@ def made_ready(name: str, run: str | Path, device: torch.device, folder: Path) -
     if name != "torch" or device.type == "cpu":
         use_backend(service.model, folder, _archived(name, run, folder))
     ready = Ready(name, service)
-    for endpoint in ENDPOINTS:
+    for endpoint in dict.fromkeys(case.endpoint for case in ready.cases):
         ready.sizes[endpoint] = agreeing_sizes(service.model, endpoint)
         # A model whose requests fail says so when it is measured.
-        with using(ready.sizes[endpoint]), contextlib.suppress(TzkError):
+        with using(*ready.sizes[endpoint]), contextlib.suppress(TzkError):
             first_request(service, endpoint)
     ready.seconds = time.perf_counter() - began
     return ready

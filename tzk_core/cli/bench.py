@@ -43,7 +43,7 @@ NAMES = ("torch", "graphs", "bf16", "compile", "onnx")  # without importing torc
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of the table.")
 @device_option
 def bench(run, backends, batches, seconds, as_json, device) -> None:
-    """Time scoring and sampling by RUN's model with each backend, and say which to archive with.
+    """Time what RUN's model is asked for with each backend, and say which to archive with.
 
     It runs in this process what a server's workers run. A backend that cannot run here is named
     with the reason. docs/performance.md says what the figures mean.

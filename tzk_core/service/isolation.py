@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from tzk_core.errors import OutOfDeviceMemory, TzkError
 from tzk_core.service.faults import device_lost, failed, unavailable
-from tzk_core.service.sizes import at_most, current_sizes, filled
+from tzk_core.service.sizes import at_most, current_sizes, filled, of_kinds
 
 __all__ = ["attempted", "in_groups"]
 
@@ -33,6 +33,7 @@ def in_groups(
     call: Callable[[list[Item]], Sequence[Result | TzkError]],
     *,
     fill: bool = True,
+    kinds: Callable[[Item], bool] = lambda item: True,
 ) -> list[Result | TzkError]:
     """``call`` for the items with the same key, together; results in the items' order.
 
@@ -44,6 +45,8 @@ def in_groups(
         fill: an item is one row of the model's batch, so a group is cut into batches of fixed
             sizes, filled up with copies of its last item. Otherwise ``call`` sees to that itself
             (:func:`tzk_core.service.seeds.filled_seeds`).
+        kinds: whether an item asks for a kind, the same of all items with one key; its batches
+            have the sizes that are for that.
     """
     results: list[Result | TzkError | None] = list(items)
     groups: dict[Hashable, list[int]] = {}
@@ -52,8 +55,10 @@ def in_groups(
             groups.setdefault(key(item), []).append(index)
     whole = _by_sizes if fill else _by_requests
     for members in groups.values():
-        for index, result in zip(members, whole([items[i] for i in members], call), strict=True):
-            results[index] = result
+        group = [items[i] for i in members]
+        with of_kinds(kinds(group[0])):
+            for index, result in zip(members, whole(group, call), strict=True):
+                results[index] = result
     return results
 
 

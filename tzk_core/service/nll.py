@@ -57,6 +57,7 @@ def score(model: TzK, requests: Sequence[NllRequest | TzkError]) -> list[NllAnsw
         attempted(prepare, requests),
         key=lambda work: (work.given, work.draws),
         call=lambda group: _score(model, group),
+        kinds=lambda work: work.given is not None,
     )
 
 

@@ -131,6 +131,7 @@ def sample(model: TzK, requests: Sequence[SampleRequest | TzkError]) -> list[Sam
         key=key,
         call=call,
         fill=False,  # a request has many rows: _sample fills the batches up
+        kinds=lambda work: work.asked.title is not None,
     )
 
 

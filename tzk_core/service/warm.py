@@ -16,7 +16,7 @@ from tzk_core.service.parsing import parse
 from tzk_core.service.rendering import render
 from tzk_core.service.seeds import seeds_from
 from tzk_core.service.service import ENDPOINTS, Service
-from tzk_core.service.sizes import SIZES
+from tzk_core.service.sizes import SIZES, Agreed
 from tzk_core.service.wire import RawRequest
 
 if TYPE_CHECKING:
@@ -27,38 +27,56 @@ __all__ = ["REFERENCE", "agreeing_sizes", "first_request"]
 REFERENCE = 16
 """The size that others are compared with: TorchServe's full batch."""
 
+COMPARED = 8
+"""Rows that a smaller size is compared on, in several batches: one row's sum may agree by luck."""
+
 SEED = 1
 
 log = logging.getLogger(__name__)
 
-# The first rows of what a size of batch gives.
-Probe = Callable[[int], Tensor]
+# What becomes of the rows of some seeds.
+Probe = Callable[[list[int]], Tensor]
 
 
 @torch.inference_mode()
-def agreeing_sizes(model: TzK, endpoint: str) -> tuple[int, ...]:
+def agreeing_sizes(model: TzK, endpoint: str) -> Agreed:
     """The sizes of batch at which the rows of ``endpoint`` have the same bits.
 
     What an endpoint calls is run at every size, which also makes the first request as fast as the
-    next: kernels are chosen, memory is had. Compared are latent states, images and
-    logits rather than the sums that are told, as sums hide a difference.
+    next: kernels are chosen, memory is had. Compared are latent states, codes, images and logits
+    rather than the sums alone that are told, as sums hide a difference.
 
     Args:
         model: on its device.
         endpoint: a key of :data:`tzk_core.service.service.ENDPOINTS`.
     """
-    agreeing = set(SIZES)
-    for probe in _probes(model, endpoint):
+    plain = _agreeing(SIZES, _plain_probes(model, endpoint))
+    agreed = Agreed(plain, _agreeing(plain, _kind_probes(model, endpoint)))
+    for what, sizes in zip(("", ", of kinds"), agreed, strict=True):
+        left_out = [size for size in SIZES if size not in sizes]
+        if left_out:
+            log.info(
+                "%s%s: batches of %s are filled up, for the same bits", endpoint, what, left_out
+            )
+    return agreed
+
+
+def _agreeing(sizes: Sequence[int], probes: Iterator[Probe]) -> tuple[int, ...]:
+    agreeing = list(sizes)
+    seeds = seeds_from(SEED, max(SIZES))
+    for probe in probes:
         # The reference first: its rows are what the others' must be.
-        wanted = probe(REFERENCE)
-        for size in SIZES:
-            rows = min(size, REFERENCE)
-            if not _same_bits(probe(size)[:rows], wanted[:rows]):
-                agreeing.discard(size)
-    left_out = [size for size in SIZES if size not in agreeing]
-    if left_out:
-        log.info("%s: batches of %s are filled up, for the same bits", endpoint, left_out)
-    return tuple(sorted(agreeing))
+        wanted = probe(seeds[:REFERENCE])
+        agreeing = [size for size in agreeing if _agrees(probe, size, seeds, wanted)]
+    return tuple(agreeing)
+
+
+def _agrees(probe: Probe, size: int, seeds: list[int], wanted: Tensor) -> bool:
+    for start in range(0, max(size, COMPARED) - size + 1, size):
+        rows = wanted[start : start + size]
+        if not _same_bits(probe(seeds[start : start + size])[: len(rows)], rows):
+            return False  # it will not be used, so nothing more of it has to run
+    return True
 
 
 @torch.inference_mode()
@@ -67,7 +85,7 @@ def first_request(service: Service, endpoint: str) -> int:
 
     What is imported, compiled or read at the first use is then there: image codecs, validators.
     """
-    image = encode_png(to_pixels(_images(service.model, 1))[0].cpu().numpy())
+    image = encode_png(to_pixels(_images(service.model, seeds_from(SEED, 1)))[0].cpu().numpy())
     fields = {
         "tzk_nll": {"image": image},
         "tzk_posterior": {"image": image},
@@ -84,37 +102,40 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
 
 
-def _probes(model: TzK, endpoint: str) -> Iterator[Probe]:
+def _plain_probes(model: TzK, endpoint: str) -> Iterator[Probe]:
     # Samples are told with their likelihood too.
     if endpoint in ("tzk_nll", "tzk_sample", "tzk_interpolate"):
-        yield lambda size: model.flow.encode(_images(model, size))[0]
+        yield lambda seeds: model.flow.encode(_images(model, seeds))[0]
     if endpoint in ("tzk_sample", "tzk_interpolate"):
-        yield lambda size: model.prior.draw(size, rows=_rows(size)).images
-    if endpoint == "tzk_posterior":
-        yield (
-            lambda size: (
-                torch.stack(
-                    [
-                        one.logit
-                        for one in model.posterior(
-                            _images(model, size), generator=_rows(size)
-                        ).values()
-                    ],
-                    1,
-                )
-                if model.paths()
-                else torch.zeros(size)
+        yield lambda seeds: model.prior.draw(len(seeds), rows=Rows(seeds)).images
+
+
+def _kind_probes(model: TzK, endpoint: str) -> Iterator[Probe]:
+    if endpoint == "tzk_posterior" and model.paths():
+        yield lambda seeds: _logits(model, seeds)
+    for path in _unlike(model):
+        kind = model.given(path)
+        if endpoint == "tzk_nll":
+            yield lambda seeds, path=path: _between(model, path, seeds)
+            yield lambda seeds, kind=kind: kind.log_prob(
+                _images(model, seeds), generator=Rows(seeds)
             )
-        )
-    if endpoint in ("tzk_nll", "tzk_sample"):
-        for path in _unlike(model):
-            kind = model.given(path)
-            if endpoint == "tzk_nll":
-                yield lambda size, kind=kind: kind.log_prob(
-                    _images(model, size), generator=_rows(size)
-                )
-            else:
-                yield lambda size, kind=kind: kind.draw(size, rows=_rows(size)).images
+        if endpoint == "tzk_sample":
+            yield lambda seeds, kind=kind: kind.draw(len(seeds), rows=Rows(seeds)).images
+
+
+def _logits(model: TzK, seeds: list[int]) -> Tensor:
+    found = model.posterior(_images(model, seeds), generator=Rows(seeds))
+    return torch.stack([one.logit for one in found.values()], 1)
+
+
+def _between(model: TzK, path: str, seeds: list[int]) -> Tensor:
+    """What log p(t∣kind) is made of: the codes, and the decoder's base noise of z, (B, …)."""
+    lineage, t = model.lineage(path), _images(model, seeds)
+    z, _ = model.flow.encode(t)
+    codes = lineage.encode(t, lineage.draw_noise(Rows(seeds), like=model.reference))
+    noise = lineage.decoder.noise(z, codes[0])
+    return torch.cat([*codes, noise.flatten(1)], 1)
 
 
 def _unlike(model: TzK) -> list[str]:
@@ -130,12 +151,8 @@ def _unlike(model: TzK) -> list[str]:
     return list(found.values())
 
 
-def _rows(size: int) -> Rows:
-    return Rows(seeds_from(SEED, size))
-
-
-def _images(model: TzK, size: int) -> Tensor:
+def _images(model: TzK, seeds: list[int]) -> Tensor:
     """Noise of the observation's shape; a row is the same in a batch of any size."""
     like = model.reference
     shape = model.observation_shape
-    return _rows(size).uniform(*shape, dtype=like.dtype, device=like.device) - 0.5
+    return Rows(seeds).uniform(*shape, dtype=like.dtype, device=like.device) - 0.5
