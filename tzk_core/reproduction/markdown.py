@@ -42,7 +42,7 @@ def _told(report: dict[str, Any]) -> list[str]:
     missing = [name for name in report["order"] if name not in report["parts"]]
     found = [
         f"Rows: {verdicts}." + (f" Still to come: {', '.join(missing)}." if missing else ""),
-        f"`{report['command']}`",
+        *([f"`{report['command']}`"] if "command" in report else []),  # older results have none
         f"Measured with seed {report['seed']} on {report['device']} ({report['processor']}), "
         f"{report['threads']} threads, tzk {report['tzk']}, torch {report['torch']}. ± is one "
         "standard error over images, samples or rounds.",
