@@ -34,8 +34,9 @@ from typing import Any
 import click
 import torch
 import torch._dynamo
+from flows_page import page, titled
 from peers import PEERS, Ours, made, start
-from profiles import largest, profiled
+from profiles import profiled
 from rich.console import Console
 from torch._dynamo.backends.registry import lookup_backend
 from torch.utils.flop_counter import FlopCounterMode
@@ -138,12 +139,12 @@ def flows(out, device, rounds, only, batches, modes, jobs, profile, as_json):
             table = _table(sizes, batch, job, device, modes, rounds or count, profile)
             report["tables"].append(table)
             write_aside(out / f"flows-{device}.json", json.dumps(report, indent=2) + "\n")
-            print(f"{_titled(table)}, {job}: {table['times_as_fast']}", file=sys.stderr)
-    write_aside(out / f"flows-{device}.md", _markdown(report))
+            print(f"{titled(table)}, {job}: {table['times_as_fast']}", file=sys.stderr)
+    write_aside(out / f"flows-{device}.md", page(report))
     if as_json:
         click.echo(json.dumps(report))
     else:
-        Console(width=120).print(_markdown(report), markup=False)
+        Console(width=120).print(page(report), markup=False)
 
 
 def _modes(device: str, asked: tuple[str, ...]) -> tuple[str, ...]:
@@ -446,73 +447,6 @@ def _ratios(variants: list[Variant]) -> dict[str, dict[str, Any]]:
             if v.library == "tzk"
         }
     return found
-
-
-def _markdown(report: dict[str, Any]) -> str:
-    peaks = " and ".join(f"{_range(report, one)} in {one}" for one in PRECISIONS)
-    lines = [
-        f"{report['device']}, {report['threads']} threads, torch {report['torch']}; a plain matrix "
-        f"product reaches {peaks} TFLOP/s, the best of a table's rounds.",
-        "",
-        *_timings(report["tables"]),
-    ]
-    profiles = _profiles(report["tables"])
-    return "\n".join([*lines, *(["", *profiles] if profiles else [])]) + "\n"
-
-
-def _range(report: dict[str, Any], precision: str) -> str:
-    peaks = [table["peak_tflops"][precision] for table in report["tables"]]
-    return " to ".join(dict.fromkeys(f"{one:.3g}" for one in (min(peaks), max(peaks))))
-
-
-def _timings(tables: list[dict[str, Any]]) -> list[str]:
-    peers = list(dict.fromkeys(peer for table in tables for peer in table["times_as_fast"]))
-    titles = ["L × steps, width, batch", "job", "variant", "graphs", "ms an image"]
-    titles += ["share of the peak", *(f"times as fast as {peer}" for peer in peers)]
-    lines = _header(titles)
-    for table in tables:
-        ratios = table["times_as_fast"]
-        for row in table["rows"]:
-            against = [ratios.get(peer, {}).get(row["variant"]) for peer in peers]
-            cells = [
-                _titled(table),
-                table["job"],
-                row["variant"],
-                "" if row["graphs"] is None else str(row["graphs"]),
-            ]
-            cells += [f"{row['ms_an_image']:.3g}", f"{100 * row['share_of_peak']:.1f} %"]
-            cells += ["" if one is None else f"{one:.2f}" for one in against]
-            lines.append(_line(cells))
-    return lines
-
-
-def _profiles(tables: list[dict[str, Any]]) -> list[str]:
-    titles = ["L × steps, width, batch", "job", "variant", "operators a call", "multiplying"]
-    titles += ["multiplying alone", "the largest shares"]
-    lines = [
-        _line([_titled(table), table["job"], row["variant"], *_profile_cells(row["profile"])])
-        for table in tables
-        for row in table["rows"]
-        if row["profile"]
-    ]
-    return [*_header(titles), *lines] if lines else []
-
-
-def _profile_cells(found: dict[str, Any]) -> list[str]:
-    shares = [f"{100 * found[name]:.0f} %" for name in ("multiply", "multiply_alone")]
-    return [str(found["operators"]), *shares, largest(found)]
-
-
-def _header(titles: list[str]) -> list[str]:
-    return [_line(titles), "|" + "---|" * len(titles)]
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _titled(table: dict[str, Any]) -> str:
-    return f"{table['levels']} × {table['steps']}, {table['width']}, {table['batch']}"
 
 
 if __name__ == "__main__":
