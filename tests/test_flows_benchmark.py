@@ -98,6 +98,43 @@ def test_ours_in_every_mode_that_needs_nothing_more(asked):
     assert "| tzk eager bfloat16 |  |" in page
 
 
+def table(job: str, ours: float, theirs: float) -> dict:
+    """One table of two variants, as the JSON has it."""
+    rows = [
+        {"variant": f"{library} eager float32", "library": library, "mode": "eager"}
+        | {"precision": "float32", "graphs": None, "ms_an_image": ms, "share_of_peak": 0.5}
+        | {"profile": None}
+        for library, ms in ((OURS, ours), ("normflows", theirs))
+    ]
+    ratios = {"normflows eager": {"precision": "float32", "tzk eager float32": theirs / ours}}
+    return {"levels": 3, "steps": 8, "width": 64, "batch": 32, "job": job} | {
+        "peak_tflops": {"float32": 0.1, "bfloat16": 0.2},
+        "rows": rows,
+        "times_as_fast": ratios,
+    }
+
+
+def test_the_page_of_several_runs_has_jobs_side_by_side(tmp_path):
+    """Of two tables of one job the later run's counts."""
+    script = script_module("flows_page")
+    about = {"device": "CPU", "threads": 1, "torch": "2"}
+    for name, tables in (
+        ("first", [table("nll", 4.0, 4.0), table("train", 2.0, 3.0)]),
+        ("later", [table("nll", 1.0, 2.0)]),
+    ):
+        (tmp_path / f"{name}.json").write_text(json.dumps(about | {"tables": tables}))
+    files = [str(tmp_path / f"{name}.json") for name in ("first", "later")]
+    result = CliRunner().invoke(script.flows_page, files)
+    assert result.exit_code == 0, result.output
+    assert "| 3 × 8, 64, 32 | NLL | training step |" in result.output
+    assert "| tzk, eager | 1 (2.00) | 2 (1.50) |" in result.output
+    assert "| normflows, eager | 2 | 3 |" in result.output
+    best = (
+        "| the best of ours against normflows eager | 2.00, eager float32 | 1.50, eager float32 |"
+    )
+    assert best in result.output
+
+
 def test_onnxruntime(asked):
     for module in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(module)
