@@ -7,7 +7,6 @@ prints the page of tables from several calls; of two of one job, size and batch 
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,9 @@ TITLES = {"nll": "NLL", "sample": "sampling", "train": "training step"}
 def flows_page(files: tuple[Path, ...]) -> None:
     """Print the page of the tables in FILES."""
     reports = [json.loads(file.read_text()) for file in files]
+    for name in ("device", "threads", "torch"):
+        if len({str(report[name]) for report in reports}) > 1:
+            raise click.UsageError(f"the files differ in {name}: make a page of each")
     tables = {
         (titled(table), table["job"]): table for report in reports for table in report["tables"]
     }
@@ -52,8 +54,8 @@ def page(report: dict[str, Any]) -> str:
 def _summaries(tables: list[dict[str, Any]]) -> list[str]:
     """A table of each size and batch: jobs side by side, both precisions in a cell."""
     lines = []
-    for title, group in itertools.groupby(tables, key=titled):
-        jobs = {table["job"]: table for table in group}
+    for title in dict.fromkeys(map(titled, tables)):
+        jobs = {table["job"]: table for table in tables if titled(table) == title}
         lines += _header([title, *(TITLES[job] for job in jobs)])
         names = [(row["library"], row["mode"]) for table in jobs.values() for row in table["rows"]]
         for library, mode in dict.fromkeys(names):

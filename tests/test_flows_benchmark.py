@@ -98,7 +98,7 @@ def test_ours_in_every_mode_that_needs_nothing_more(asked):
     assert "| tzk eager bfloat16 |  |" in page
 
 
-def table(job: str, ours: float, theirs: float) -> dict:
+def table(job: str, ours: float, theirs: float, width: int = 64) -> dict:
     """One table of two variants, as the JSON has it."""
     rows = [
         {"variant": f"{library} eager float32", "library": library, "mode": "eager"}
@@ -107,7 +107,7 @@ def table(job: str, ours: float, theirs: float) -> dict:
         for library, ms in ((OURS, ours), ("normflows", theirs))
     ]
     ratios = {"normflows eager": {"precision": "float32", "tzk eager float32": theirs / ours}}
-    return {"levels": 3, "steps": 8, "width": 64, "batch": 32, "job": job} | {
+    return {"levels": 3, "steps": 8, "width": width, "batch": 32, "job": job} | {
         "peak_tflops": {"float32": 0.1, "bfloat16": 0.2},
         "rows": rows,
         "times_as_fast": ratios,
@@ -119,7 +119,7 @@ def test_the_page_of_several_runs_has_jobs_side_by_side(tmp_path):
     script = script_module("flows_page")
     about = {"device": "CPU", "threads": 1, "torch": "2"}
     for name, tables in (
-        ("first", [table("nll", 4.0, 4.0), table("train", 2.0, 3.0)]),
+        ("first", [table("nll", 4.0, 4.0), table("nll", 9.0, 9.0, 512), table("train", 2.0, 3.0)]),
         ("later", [table("nll", 1.0, 2.0)]),
     ):
         (tmp_path / f"{name}.json").write_text(json.dumps(about | {"tables": tables}))
@@ -133,6 +133,10 @@ def test_the_page_of_several_runs_has_jobs_side_by_side(tmp_path):
         "| the best of ours against normflows eager | 2.00, eager float32 | 1.50, eager float32 |"
     )
     assert best in result.output
+    (tmp_path / "other.json").write_text(json.dumps(about | {"torch": "3", "tables": []}))
+    refused = CliRunner().invoke(script.flows_page, [*files, str(tmp_path / "other.json")])
+    assert refused.exit_code == 2
+    assert "the files differ in torch" in refused.output
 
 
 def test_onnxruntime(asked):

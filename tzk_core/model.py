@@ -333,8 +333,9 @@ class TzK(nn.Module, PretrainedMixin, library_name="tzk", license="mit"):
             share = None
             if group:
                 # Of independent answers, given that exactly one is yes: odds, normalised.
-                odds = torch.stack([known[sibling].logit for sibling in group]).softmax(0)
-                share = odds[group.index(path)]
+                # Row by row: along the first dimension a row's bits would depend on the batch.
+                logits = torch.stack([known[sibling].logit for sibling in group], -1)
+                share = logits.softmax(-1)[:, group.index(path)]
             answer[path] = known[path]._replace(normalised=share)
         return answer
 

@@ -270,7 +270,7 @@ def test_a_checkpoint_to_resume_from_says_what_it_is(trained):
     result = call(state, *SMALL, "--part", "likelihoods")
     assert "is a checkpoint that training goes on from" in " ".join(result.stderr.split())
     report = report_of(state / "evaluation-quick")
-    assert "fitted anew with 10,000 codes" in report["notes"][0]
+    assert "fitted anew with 10,000 codes" in report["notes"][1]
     assert report["notes"][0] in (state / "evaluation-quick" / "evaluation.md").read_text()
     key = report["parts"]["likelihoods"]["mnist"]["key"]
     assert key["settings"]["existence_draws"] == 10_000

@@ -83,13 +83,15 @@ def test_the_same_key_is_taken_and_another_is_not(store, tmp_path):
     assert again.entry(OTHER, "mnist", KEY) is None
 
 
-def test_what_lost_its_pictures_is_measured_anew_and_stops_nothing_else(store, tmp_path):
+def test_what_lost_its_pictures_keeps_its_figures_and_stops_nothing_else(store, tmp_path):
     (tmp_path / "pictures" / "p.t.-0.7.png").unlink()
     again = Store(tmp_path, facts(), [PART, OTHER])
     assert again.entry(PART, "mnist", KEY) is None
     again.add(OTHER, "all", KEY, "no images", 0)  # writes the HTML file, which holds all pictures
     assert "no images" in (tmp_path / "evaluation.html").read_text()
-    assert "figures" not in json.loads((tmp_path / "evaluation.json").read_text())["parts"]
+    kept = json.loads((tmp_path / "evaluation.json").read_text())["parts"]["figures"]["mnist"]
+    assert kept["figures"]["f"]["mean"] == 0.5
+    assert "![" not in (tmp_path / "evaluation.md").read_text()
 
 
 def test_what_other_weights_left_is_forgotten(store, tmp_path):

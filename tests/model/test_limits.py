@@ -1,4 +1,4 @@
-"""What the card of a model says that it is not good at, from a report made by hand."""
+"""What the card of a model says of its limits, from a report made by hand."""
 
 from __future__ import annotations
 

@@ -166,18 +166,26 @@ def test_sizes_that_agree_on_a_gpu(endpoint):
         assert first_request(Service(model), endpoint) == 200
 
 
-def test_the_model_in_the_box_says_the_same_of_an_image_alone_and_among_others():
-    """Of a kind, where a trained model's networks have other kernels for one to three images."""
+@pytest.fixture(scope="module")
+def builtin():
+    """The model in the box as a worker has it."""
     service = Service.load(BUILTIN, torch.device("cpu"))
     use_backend(service.model, Path(), {})
-    given = ("", "mnist", "fashion", "mnist/8")
+    return service
+
+
+@pytest.mark.parametrize("endpoint", ["tzk_nll", "tzk_posterior"])
+def test_the_model_in_the_box_says_the_same_of_an_image_alone_and_among_others(builtin, endpoint):
+    """Of a kind, where a trained model's networks have other kernels for one to three images."""
     asked = [
         RawRequest(url_path=path, fields={"image": png(seed=i), "seed": str(i).encode()})
         for i in range(5)
-        for path in given
+        for path in ("", "mnist", "fashion", "mnist/8")
     ]
-    with using(*agreeing_sizes(service.model, "tzk_nll")):
-        together = service.answer("tzk_nll", asked)
-        alone = [service.answer("tzk_nll", [one])[0] for one in asked]
-    assert [answer.status for answer in alone] == [200] * len(asked)
-    assert [answer.body for answer in alone] == [answer.body for answer in together]
+    with using(*agreeing_sizes(builtin.model, endpoint)):
+        together = [answer.body for answer in builtin.answer(endpoint, asked)]
+        for size in (1, 2, 3, 7):
+            parts = [asked[start : start + size] for start in range(0, len(asked), size)]
+            found = [answer for part in parts for answer in builtin.answer(endpoint, part)]
+            assert [answer.status for answer in found] == [200] * len(asked)
+            assert [answer.body for answer in found] == together

@@ -21,7 +21,8 @@ _NOT_SHOWN = ("where", "data")  # columns that NAME.md has and a terminal no roo
     type=click.Choice(["small", "full"]),
     default="small",
     show_default=True,
-    help="full: the paper's architecture and data; small: 25 to 45 minutes of two cores.",
+    help="full: the paper's architecture and data; small: about 25 minutes of two cores a run, the "
+    "hierarchy twice that.",
 )
 @click.option(
     "--out",

@@ -139,10 +139,11 @@ def _replace(
     tell: Tell,
 ) -> None:
     files = {one: archive_name(one, version) for one in endpoints}
-    if timeout is None:
-        store = started.store
-        timeout = max(seconds_to_start(store / file, READY_SECONDS) for file in files.values())
     old = {one: server.current(one) for one in endpoints}
+    if timeout is None:  # as long as the workers have, which is no less than the old ones had
+        store = started.store
+        waits = [seconds_to_start(store / file, READY_SECONDS) for file in files.values()]
+        timeout = max(*waits, *(told.get("startupTimeout", 0) for told in old.values()))
     before = {one: str(told["modelVersion"]) for one, told in old.items()}
     if version in before.values():
         raise UsageError(f"version {version} is what the server serves already")

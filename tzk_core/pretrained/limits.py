@@ -1,4 +1,4 @@
-"""What a model is not good at, in sentences made of its evaluation."""
+"""How far a model is to be trusted, in sentences made of its evaluation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def limits(report: dict[str, Any]) -> str:
         *_foreign(report["parts"].get("discriminators", {})),
         *_usual(report["parts"].get("typicality", {})),
     ]
-    return "\n".join(["\n## What it is not good at\n", *told]) + "\n"
+    return "\n".join(["\n## How far it is to be trusted\n", *told]) + "\n"
 
 
 def _misread(samples: dict[str, Any]) -> list[str]:

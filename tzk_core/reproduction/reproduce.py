@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -196,7 +197,7 @@ def _command(name: str, work: Work) -> str:
     words = ["tzk reproduce", name, "--scale", work.scale, *work.data.options()]
     if work.seed is not None:
         words += ["--seed", str(work.seed)]
-    return " ".join([*words, *(f"--set {change}" for change in work.overrides)])
+    return " ".join([*words, *(f"--set {shlex.quote(change)}" for change in work.overrides)])
 
 
 def _of_run(work: Work, run: str) -> dict[str, Any]:

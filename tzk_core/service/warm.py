@@ -112,7 +112,7 @@ def _plain_probes(model: TzK, endpoint: str) -> Iterator[Probe]:
 
 def _kind_probes(model: TzK, endpoint: str) -> Iterator[Probe]:
     if endpoint == "tzk_posterior" and model.paths():
-        yield lambda seeds: _logits(model, seeds)
+        yield lambda seeds: _judged(model, seeds)
     for path in _unlike(model):
         kind = model.given(path)
         if endpoint == "tzk_nll":
@@ -124,9 +124,11 @@ def _kind_probes(model: TzK, endpoint: str) -> Iterator[Probe]:
             yield lambda seeds, kind=kind: kind.draw(len(seeds), rows=Rows(seeds)).images
 
 
-def _logits(model: TzK, seeds: list[int]) -> Tensor:
+def _judged(model: TzK, seeds: list[int]) -> Tensor:
+    """All that is told of each kind, (B, …)."""
     found = model.posterior(_images(model, seeds), generator=Rows(seeds))
-    return torch.stack([one.logit for one in found.values()], 1)
+    told = [figure for one in found.values() for figure in one if figure is not None]
+    return torch.stack(told, 1)
 
 
 def _between(model: TzK, path: str, seeds: list[int]) -> Tensor:

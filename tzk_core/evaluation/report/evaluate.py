@@ -31,9 +31,12 @@ __all__ = ["evaluate", "results_folder"]
 
 STATE_DRAWS = 10_000  # codes to fit p(e = 1) of a checkpoint that training goes on from
 STATE_NOTE = (
-    "This is a checkpoint that training goes on from: its weights are not averaged, and its "
-    "discriminators not corrected for balanced batches; p(e = 1) was fitted anew with {draws:,} "
-    "codes a kind. The model as it would be served is best-STAGE beside it, or the finished run."
+    "This is a checkpoint that training goes on from: its weights are not averaged. The model as "
+    "it would be served is best-STAGE beside it, or the finished run."
+)
+KINDS_NOTE = (
+    "Its discriminators are not corrected for balanced batches, and p(e = 1) was fitted anew with "
+    "{draws:,} codes a kind."
 )
 
 
@@ -85,9 +88,11 @@ def evaluate(
         notes = not_its_own(run, sources) if data else []
         if is_state(run_folder(run)):
             # Its p(e = 1) is of another model: the averaged one of when it was last measured.
-            draws = settings.existence_draws or STATE_DRAWS
-            settings = replace(settings, existence_draws=draws)
-            notes.append(STATE_NOTE.format(draws=draws))
+            notes.append(STATE_NOTE)
+            if model.paths():
+                draws = settings.existence_draws or STATE_DRAWS
+                settings = replace(settings, existence_draws=draws)
+                notes.append(KINDS_NOTE.format(draws=draws))
         for note in notes:
             reporter.say(note)
         work = Work(model, sources, others, settings, seed, out, reporter)

@@ -37,19 +37,18 @@ class Store:
         if kept.get("weights") == facts["weights"]:
             names = [part.name for part in parts]
             self.report["parts"] = {
-                name: {scope: one for scope, one in entries.items() if self._whole(one)}
-                for name, entries in kept["parts"].items()
-                if name in names
+                name: entries for name, entries in kept["parts"].items() if name in names
             }
 
     def entry(self, part: Part, scope: str, key: dict[str, Any]) -> dict[str, Any] | None:
-        """What is kept of that key."""
+        """What is kept of that key, if its pictures are there still."""
         found = self.report["parts"].get(part.name, {}).get(scope)
-        return None if found is None or found["key"] != plain(key) else found
+        if found is None or found["key"] != plain(key):
+            return None
+        return found if all(map(self._is_there, found["pictures"])) else None
 
-    def _whole(self, entry: dict[str, Any]) -> bool:
-        """Whether an entry's pictures are there still: the HTML file holds them."""
-        return all((self.out / each["file"]).is_file() for each in entry["pictures"])
+    def _is_there(self, picture: dict[str, Any]) -> bool:
+        return (self.out / picture["file"]).is_file()
 
     def only(self, part: Part, scopes: list[str]) -> None:
         """Forgets what a part was measured of before and is not any more."""
@@ -102,7 +101,7 @@ class Store:
                 if entry["skipped"]:
                     lines.append(f"Not measured: {entry['skipped']}.\n")
                 lines += [markdown_table(Table(**table), 0) for table in entry["tables"]]
-                for each in entry["pictures"]:
+                for each in filter(self._is_there, entry["pictures"]):
                     name = Path(each["file"]).stem
                     lines.append(f"![{name}]({each['file']})\n\n{each['caption']}\n")
                 lines.append(f"{_footnote(entry)}\n")
@@ -124,7 +123,7 @@ class Store:
                         each["caption"],
                         pixels=each["pixels"],
                     )
-                    for each in entry["pictures"]
+                    for each in filter(self._is_there, entry["pictures"])
                 ]
                 content.append(html.paragraph(_footnote(entry), note=True))
             sections.append((part.title, "".join(content)))
