@@ -22,6 +22,7 @@ from tzk_core.data.decoding import encode_png
 from tzk_core.data.preparation import Preparation
 from tzk_core.errors import ModelUnavailable
 from tzk_core.model import TzK
+from tzk_core.randomness import generator
 from tzk_core.service.wire import RawAnswer
 
 QUICK = ["--seconds", "0.01", "--device", "cpu"]
@@ -56,7 +57,7 @@ def plain(tmp_path_factory):
         flow=FlowConfig(levels=2, steps=1, width=8),
         preparation=Preparation(size=16, channels=1),
     )
-    source = torch.Generator().manual_seed(0)
+    source = generator(0)
     model = TzK(config, generator=source)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -183,7 +184,7 @@ def test_the_calls_that_are_wrong(run, call, tmp_path):
 
 def test_a_model_of_codes_is_refused(call, tmp_path):
     config = TzKConfig(observation=(4,), flow=FlowConfig(steps=1, width=4))
-    model = TzK(config, generator=torch.Generator().manual_seed(0))
+    model = TzK(config, generator=generator(0))
     model.save_pretrained(tmp_path / "codes")
     assert "not a model of images" in call(tmp_path / "codes", code=1).output
     with pytest.raises(ModelUnavailable):

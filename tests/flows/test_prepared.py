@@ -13,6 +13,7 @@ from tzk_core.flows import prepared as module
 from tzk_core.flows.lone import LONE_WIDTH, lone_network
 from tzk_core.flows.prepared import Prepared
 from tzk_core.networks import CouplingNetwork, run_networks_in
+from tzk_core.randomness import generator
 from tzk_core.service.backends import prepare
 
 IMAGES = [case for case in CASES if case.name.startswith("image-")]
@@ -76,16 +77,16 @@ def test_networks_run_in_the_precision_that_they_had():
 
 
 def _narrow() -> ImageFlow:
-    generator = torch.Generator().manual_seed(0)
-    flow = ImageFlow((1, 16, 16), levels=2, steps=2, width=32, generator=generator)
+    source = generator(0)
+    flow = ImageFlow((1, 16, 16), levels=2, steps=2, width=32, generator=source)
     with torch.no_grad():
         for parameter in flow.parameters():
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=source))
     return flow
 
 
 def _images(count: int) -> torch.Tensor:
-    return torch.rand(count, 1, 16, 16, generator=torch.Generator().manual_seed(1)) - 0.5
+    return torch.rand(count, 1, 16, 16, generator=generator(1)) - 0.5
 
 
 def test_rows_of_a_smaller_batch_are_the_same():
@@ -139,7 +140,7 @@ def test_what_serves_never_goes_alone(monkeypatch):
 )
 def test_which_networks_go_alone(width, weights, networks, threads, goes, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    network = CouplingNetwork(2, 4, width, torch.Generator().manual_seed(0), spatial=True)
+    network = CouplingNetwork(2, 4, width, generator(0), spatial=True)
     run_networks_in(network.to(weights), networks)
     assert (lone_network(network) is not None) == goes
 
@@ -147,7 +148,7 @@ def test_which_networks_go_alone(width, weights, networks, threads, goes, monkey
 @pytest.mark.usefixtures("one_thread")
 def test_a_lone_log_scale_keeps_to_its_bounds():
     """Where σ(s + 2) is 0 or 1 to rounding, and beyond what e^s can hold."""
-    network = CouplingNetwork(1, 2, 4, torch.Generator().manual_seed(0), spatial=True)
+    network = CouplingNetwork(1, 2, 4, generator(0), spatial=True)
     alone = torch.zeros(1, 1, 2, 2)
     for s in (-1e30, -100.0, -42.0, -2.0, 0.0, 42.0, 100.0, 1e30):
         with torch.no_grad():
